@@ -1,0 +1,44 @@
+"""How long does one small task take, from `submit` to its result, in a pool that is warm?"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from benchmarks.figures.base import Block, Conditions, Figure, Size, Unit, opened
+from benchmarks.measure import timed
+from benchmarks.subjects.base import Ability, Subject
+
+# Unrecorded calls before each block: the others' blocks have emptied this one's caches.
+AGAIN = 20
+
+
+@contextmanager
+def prepare(subject: Subject, conditions: Conditions) -> Iterator[Block]:
+    with opened(subject, conditions) as session:
+        session.wait_ready()
+
+        def block(samples: int) -> list[float]:
+            timed(session.call, AGAIN)
+            return timed(session.call, samples)
+
+        yield block
+
+
+FREE = Figure(
+    name="round-trip",
+    title="Warm round trip of a no-op task, 1 worker, processes free",
+    needs=Ability.CALL,
+    prepare=prepare,
+    unit=Unit.MICROSECONDS,
+    # Short blocks: free processes settle on one core or on two for a block at a time, and that
+    # makes more of a difference than anything else.
+    full=Size(rounds=80, samples=200),
+    quick=Size(rounds=20, samples=100),
+)
+PINNED = replace(
+    FREE,
+    name="round-trip-pinned",
+    title="Warm round trip of a no-op task, 1 worker, all processes on one core",
+    pinned=True,
+)
+FIGURES = (FREE, PINNED)

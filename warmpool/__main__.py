@@ -1,0 +1,12 @@
+"""``python -m warmpool``: the command line.
+
+Workers started by spawn import this module again under another name, so it does nothing, and imports nothing, unless
+it is the program.
+"""
+
+if __name__ == "__main__":
+    import sys
+
+    from warmpool.cli import main
+
+    sys.exit(main())

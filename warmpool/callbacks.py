@@ -1,0 +1,116 @@
+"""Where user code runs that the supervisor's thread must not run (I2): callbacks, log handlers.
+
+In order, on one thread, as long as each call returns soon. One that does not is left alone with
+its thread, and another thread takes over the rest: a callback that blocks delays others by
+:data:`PATIENCE`, not for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 0.1
+"""Seconds that a call may take before another thread takes over."""
+
+logger = logging.getLogger("warmpool")
+
+_Call = tuple[Callable[..., object], tuple[Any, ...]]
+
+
+class CallbackRunner:
+    """Runs calls off the supervisor's thread.
+
+    Args:
+        name: For the threads.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._current: dict[threading.Thread, float] = {}
+        # Invariant: the keys are the threads within a call that count as serving.
+        self._serving: set[threading.Thread] = set()
+        self._closed = False
+
+    def open(self) -> None:
+        """Start the first thread.
+
+        Raises:
+            RuntimeError: The system has no thread left.
+        """
+        self._add_thread()
+
+    def put(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function soon. *Threads:* any; never blocks."""
+        self._calls.put((function, args))
+
+    def relieve(self, now: float) -> float | None:
+        """Start another thread if calls wait and all threads are stuck in one.
+
+        Returns:
+            When to ask again (monotonic), None if nothing waits. *Threads:* the supervisor's.
+        """
+        if self._calls.empty():
+            return None
+        oldest = [self._current.get(thread, now) for thread in list(self._serving)]
+        stuck_since = max(oldest, default=now - PATIENCE)
+        if now - stuck_since < PATIENCE:
+            return stuck_since + PATIENCE
+        # All have been in the same call for too long. They go on, but count no more.
+        self._serving.clear()
+        try:
+            self._add_thread()
+        except RuntimeError:
+            pass  # No thread to be had now: asked for again.
+        return now + PATIENCE
+
+    def close(self) -> None:
+        """Run what waits, then end. *Threads:* any; never blocks."""
+        self._closed = True
+        for _ in self._threads:
+            self._calls.put(None)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """All threads that were started here."""
+        return self._threads
+
+    def join(self, timeout: float) -> None:
+        """Wait for the threads' ends, so many seconds in all; one stuck in a call is left."""
+        deadline = time.monotonic() + timeout
+        for thread in list(self._threads):
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._serving.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._serving.discard(thread)
+            raise
+        self._threads.append(thread)
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while (call := self._calls.get()) is not None:
+            self._current[me] = time.monotonic()
+            function, args = call
+            try:
+                function(*args)
+            except BaseException:
+                # SystemExit included: it ends a thread silently, and with it, elsewhere, the pool.
+                logger.exception("exception calling callback %r", function)
+            del self._current[me]
+            del call, function, args
+            if me not in self._serving:
+                if not self._calls.empty() or self._closed:
+                    continue
+                return  # Another thread serves by now.

@@ -1,0 +1,202 @@
+"""Everything that runs in a worker process.
+
+Import-light: a worker that serves cheap tasks should not pay for the host's side of the library.
+Each way out of this process is marked ``# Way out:`` with what the supervisor will observe.
+
+Two threads. The main thread runs initializer and tasks, and blocks reading the data channel
+between them, so that a task starts without a thread hop. The control thread blocks reading the
+control channel; nothing is ever written on it yet, so its end of file says that the host is gone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from warmpool import payload, wire
+from warmpool.recorder import Recorder
+
+
+@dataclass(slots=True)
+class Endpoints:
+    """What a worker holds of the world (I7): its own ends and nothing else.
+
+    Small on purpose: with ``spawn``, ``Process.start()`` blocks for ever when what it has to
+    write exceeds a pipe's buffer and the child dies before reading it (cpython#118981).
+    """
+
+    data: Connection
+    control: Connection
+    recorder: payload.Descriptor
+    initializer: payload.Initializer | None
+    """None: it comes over the data channel. Under ``fork`` it is inherited instead."""
+    inherited: tuple[payload.Descriptor, ...] = ()
+    """Descriptors that the pickled initializer refers to (queues, locks)."""
+    pickler: str = "pickle"
+    copied: bool = False
+    """Whether this process is a copy of the host (``fork``), with the host's handlers and hooks."""
+    interpreter: bool = False
+    """Whether the process is an interpreter of its own (``spawn``), which ends like any."""
+
+
+def main(endpoints: Endpoints) -> None:
+    """The target of the worker's ``Process``."""
+    _detach(endpoints.copied)
+    for connection in (endpoints.data, endpoints.control):
+        os.set_inheritable(connection.fileno(), False)
+    threading.Thread(
+        target=_follow_host, args=(endpoints.control,), name="warmpool-control", daemon=True
+    ).start()
+    descriptor = endpoints.recorder.detach()
+    recorder = Recorder(descriptor)
+    os.close(descriptor)
+    channel = _Channel(endpoints.data.fileno())
+    channel.send(wire.HELLO, 0, b"")
+    if _initialize(channel, endpoints):
+        channel.send(wire.READY, 0, b"")
+        _serve(channel, recorder, payload.dumper(endpoints.pickler))
+    # Way out: told to stop, or the initializer raised. Multiprocessing runs the Finalize hooks
+    # and waits for non-daemonic threads and children; the supervisor's grace bounds that.
+    if not endpoints.interpreter:
+        # Before 3.12 only an interpreter of its own runs these by itself.
+        atexit._run_exitfuncs()
+
+
+def _detach(copied: bool) -> None:
+    # A group of its own: a kill takes grandchildren along, and Ctrl-C at a terminal, which goes
+    # to the foreground group, reaches the host alone.
+    os.setpgid(0, 0)
+    # Until here SIGINT was blocked, by inheritance from the thread that started this process, so
+    # that no Ctrl-C could hit the imports of __main__ before there was a disposition to change.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if copied:
+        _drop_inherited_state()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _drop_inherited_state() -> None:
+    # The host's Python-level handlers (an arbiter's SIGTERM, say) must not run in its workers,
+    # nor its hooks at exit.
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    atexit._clear()
+
+
+def _follow_host(control: Connection) -> None:
+    try:
+        while control.recv_bytes():
+            pass
+    except (EOFError, OSError):
+        pass  # The host closed it, or is gone: a worker must not outlive it.
+    # Way out: nobody is left to observe it. The whole group goes, unless it is not ours.
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+class _Channel:
+    """Blocking reading and writing of messages. *Threads:* the main thread alone."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._owner = os.getpid()
+        self._reader = wire.Reader(wire.TO_WORKER)
+        self._messages: list[wire.Message] = []
+
+    def receive(self) -> wire.Message:
+        """Wait for the next message."""
+        while not self._messages:
+            size = min(max(self._reader.missing, 1 << 16), 1 << 20)
+            data = os.read(self._descriptor, size)
+            if not data:
+                # Way out: the host closed the channel. Normally the control thread is faster.
+                _leave(0)
+            self._messages = self._reader.feed(data)
+        return self._messages.pop(0)
+
+    def send(self, kind: int, task: int, body: bytes | memoryview) -> None:
+        """Write a message, for as long as it takes."""
+        if os.getpid() != self._owner:
+            # Way out: user code forked, and the copy returned into our loop. It must not answer
+            # in the worker's place. Nobody observes it but that code.
+            os._exit(0)
+        parts = [memoryview(wire.header(kind, task, len(body))), memoryview(body)]
+        try:
+            while parts:
+                written = os.writev(self._descriptor, parts)
+                while parts and written >= len(parts[0]):
+                    written -= len(parts.pop(0))
+                if parts and written:
+                    parts[0] = parts[0][written:]
+        except BrokenPipeError:
+            # Way out: the host is gone.
+            _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    sys.exit(code)
+
+
+def _initialize(channel: _Channel, endpoints: Endpoints) -> bool:
+    kind, _, body = channel.receive()
+    if kind == wire.STOP:
+        return False
+    try:
+        initializer = endpoints.initializer
+        if initializer is None:
+            initializer = payload.load_initializer(body, endpoints.inherited)
+        initializer.run()
+    except BaseException as error:
+        # SystemExit too: an initializer that calls sys.exit() has not made a warm worker.
+        channel.send(wire.INITIALIZER_RAISED, 0, payload.dump_error(error, payload.dumps))
+        return False
+    return True
+
+
+def _serve(channel: _Channel, recorder: Recorder, dumps: payload.Dumps) -> None:
+    receive, send, note_started = channel.receive, channel.send, recorder.note_started
+    while True:
+        kind, task, body = receive()
+        if kind != wire.RUN:
+            return
+        # From here on user code runs, in the unpickling of arguments already.
+        note_started(task)
+        answer, result = run_task(body, dumps)
+        send(answer, task, result)
+        # Arguments and result are let go before the next wait, not after it.
+        del body, result
+
+
+def run_task(body: bytes | bytearray, dumps: payload.Dumps) -> tuple[int, bytes | memoryview]:
+    """Run one task and give the kind and body of its answer, whatever it does."""
+    try:
+        function, args, kwargs = payload.load_task(body)
+    except BaseException as error:
+        note = "the task's arguments could not be unpickled in the worker"
+        return wire.RAISED, payload.dump_error(error, dumps, note)
+    try:
+        result = function(*args, **kwargs)
+        del function, args, kwargs
+        try:
+            return wire.RETURNED, dumps(result)
+        except Exception as error:
+            return wire.RAISED, payload.dump_error(
+                error, dumps, "the task's result could not be pickled"
+            )
+    except BaseException as error:
+        # SystemExit and KeyboardInterrupt too: they are the task's answer, not this process's.
+        return wire.RAISED, payload.dump_error(error, dumps)
+
+
+def run_chunk(function: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
+    """Run a function for each tuple of arguments: one task of ``map(chunksize=…)``."""
+    return [function(*args) for args in chunk]

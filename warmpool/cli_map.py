@@ -1,0 +1,333 @@
+"""The loop of ``warmpool map``: one thread, one ``poll``.
+
+Input that can be read, output that can be written, the oldest task being done, a signal and the
+next refresh of the progress are all reasons for the same ``poll`` to return, so none waits for
+another. What bounds the memory is the window: items that are with the pool, or done and behind
+one that is not. While it is full, no input is read.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from warmpool.cli_io import (
+    FailuresFile,
+    Input,
+    Interrupted,
+    Item,
+    Output,
+    ResultNotJSON,
+    failure_line,
+    success_line,
+)
+from warmpool.errors import PoolBroken
+from warmpool.progress import Progress, Snapshot
+
+_CHECK_INTERVAL = 1.0
+_LAST_WRITE_TIMEOUT = 0.3
+
+Function = Callable[[Any], Any]
+
+
+class Waker:
+    """Ends a ``poll`` from another thread, or from a signal handler."""
+
+    def __init__(self) -> None:
+        self.fd, self._write_fd = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def wake(self, _future: Future[Any] | None = None) -> None:
+        """Make `fd` readable; fits as a done-callback."""
+        # A pool thread may call this while, or after, the loop's thread closes the pipe. Without
+        # the lock the byte could land in whatever has got the number of the descriptor since.
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                os.write(self._write_fd, b"\0")
+            except BlockingIOError:  # full: it is readable already, which is all that was wanted
+                return
+
+    def clear(self) -> None:
+        """Make `fd` unreadable until the next `wake`. Call it only when it is readable."""
+        os.read(self.fd, select.PIPE_BUF)
+
+    def close(self) -> None:
+        """Close both ends."""
+        with self._lock:
+            self._closed = True
+            os.close(self.fd)
+            os.close(self._write_fd)
+
+    @contextmanager
+    def catch_signals(self) -> Iterator[list[int]]:
+        """Collect SIGINT and SIGTERM in a list, and wake at each, instead of dying of them.
+
+        A handler that raised could hit the pool in the middle of a submit. After the first signal
+        the second kills the process: whatever hangs, Ctrl-C twice ends it.
+        """
+        caught: list[int] = []
+
+        def note(signum: int, _frame: FrameType | None) -> None:
+            caught.append(signum)
+            for each in before:
+                signal.signal(each, signal.SIG_DFL)
+
+        # What is ignored stays so: nohup, and a shell's background job, mean it.
+        wanted = [
+            each
+            for each in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(each) is not signal.SIG_IGN
+        ]
+        before = {each: signal.signal(each, note) for each in wanted}
+        # The kernel may give the signal to any thread. Then it interrupts no poll in this one, and
+        # Python would run the handler after it: only the byte that C code writes ends the poll.
+        wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        try:
+            yield caught
+        finally:
+            signal.set_wakeup_fd(wakeup_before)
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+@dataclass
+class Report:
+    """How a run ended.
+
+    Attributes:
+        done: How many output lines were made.
+        failed: How many of them are errors.
+        unread: How many files could not be opened, or not be read to their end.
+        signal: The signal that ended the run, None if none did.
+        broken: Why the pool could not go on, None if it could.
+    """
+
+    done: int = 0
+    failed: int = 0
+    unread: int = 0
+    signal: int | None = None
+    broken: BaseException | None = None
+
+
+class MapLoop:
+    """Takes items from the input to the pool and their outcomes to the output, in order.
+
+    Args:
+        function: What is called with each item.
+        executor: Where it is called.
+        find_breakdown: Answers, quickly, why the pool cannot go on, None while it can.
+        find_state: Answers with the pool's health and its number of workers by state.
+        source: The items.
+        output: Takes the lines.
+        failures: Takes the failed items once more, None if nobody wants them.
+        progress: Shows how it goes.
+        window: How many items may be on their way at once.
+        waker: Ends the waiting.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        executor: Executor,
+        *,
+        find_breakdown: Callable[[], BaseException | None],
+        find_state: Callable[[], tuple[str, Mapping[str, int]]],
+        source: Input,
+        output: Output,
+        failures: FailuresFile | None,
+        progress: Progress,
+        window: int,
+        waker: Waker,
+    ) -> None:
+        self._function = function
+        self._executor = executor
+        self._find_breakdown = find_breakdown
+        self._find_state = find_state
+        self._input = source
+        self._output = output
+        self._failures = failures
+        self._progress = progress
+        self._limit = window
+        self._window: deque[tuple[Item, Future[Any]]] = deque()
+        self._watched: Future[Any] | None = None
+        self._next_check = 0.0
+        self._next_refresh = 0.0
+        self._end = 0
+        self._report = Report()
+        self._waker = waker
+        self._poller = select.poll()
+        self._interests: dict[int, int] = {}
+
+    def run(self, signals: Sequence[int]) -> Report:
+        """Run until the input has ended and everything is written, or a signal comes.
+
+        Args:
+            signals: Those that came; each wakes the waker as well.
+
+        Raises:
+            BrokenPipeError: Nobody reads the output any more.
+            WriteFailed: An output cannot be written.
+        """
+        while not signals:
+            self._emit_done()
+            self._fill()
+            self._check()
+            if not self._window and not self._output.pending and not self._wants_input:
+                return self._report
+            self._wait()
+        self._report.signal = signals[0]
+        self._emit_interrupted()
+        self._write_last()
+        return self._report
+
+    # ------------------------------------------------------------------ input → pool
+
+    @property
+    def _wants_input(self) -> bool:
+        return self._report.broken is None and not self._input.ended
+
+    def _fill(self) -> None:
+        while self._wants_input and len(self._window) < self._limit:
+            item = self._input.next_item()
+            for problem in self._input.take_problems():
+                self._report.unread += 1
+                self._progress.say(problem)
+            if item is None:
+                return
+            self._window.append((item, self._submit(item)))
+
+    def _submit(self, item: Item) -> Future[Any]:
+        error: Exception
+        if item.error is not None:
+            error = item.error
+        else:
+            try:
+                return self._executor.submit(self._function, item.value)
+            except Exception as refused:  # noqa: BLE001 - broken pool, item that pickle refuses, …
+                error = refused
+                self._report.broken = self._find_breakdown()
+        future: Future[Any] = Future()
+        future.set_exception(error)
+        return future
+
+    # ------------------------------------------------------------------ pool → output
+
+    def _emit_done(self) -> None:
+        window = self._window
+        while window and self._output.has_room and window[0][1].done():
+            self._emit(*window.popleft())
+
+    def _emit(self, item: Item, future: Future[Any]) -> None:
+        error = future.exception()
+        if error is None:
+            try:
+                self._output.add(success_line(item, future.result()))
+            except ResultNotJSON as refused:
+                error = refused
+        if error is not None:
+            self._report.failed += 1
+            self._output.add(failure_line(item, error))
+            if self._failures is not None:
+                self._failures.add(item, error)
+            if isinstance(error, PoolBroken):
+                self._next_check = 0.0
+        self._report.done += 1
+        self._end = item.end
+
+    def _emit_interrupted(self) -> None:
+        """Emit what is done, without gaps: so the n-th line still belongs to the n-th input."""
+        while self._window and not self._window[-1][1].done():
+            self._window.pop()
+        for item, future in self._window:
+            if not future.done():
+                future = Future()
+                future.set_exception(Interrupted("still running when the command was interrupted"))
+            self._emit(item, future)
+        self._window.clear()
+
+    def _write_last(self) -> None:
+        """Write what is left, unless the output stays full for too long."""
+        poller = select.poll()
+        poller.register(self._output.fd, select.POLLOUT)
+        deadline = time.monotonic() + _LAST_WRITE_TIMEOUT
+        while self._output.pending and (left := deadline - time.monotonic()) > 0:
+            if poller.poll(left * 1000):
+                self._output.write_some()
+
+    # ------------------------------------------------------------------ waiting
+
+    def _check(self) -> None:
+        """Look after the pool and the progress, each at its own interval."""
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + _CHECK_INTERVAL
+            if self._report.broken is None:
+                self._report.broken = self._find_breakdown()
+        if now >= self._next_refresh:
+            self._next_refresh = now + self._progress.interval
+            # On a terminal that shows both, the progress must not cut into a half-written line.
+            if not (self._output.pending and self._progress.shares_output):
+                self._progress.update(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """Return what the progress shows."""
+        health, workers = self._find_state()
+        total = self._input.total
+        return Snapshot(
+            done=self._report.done,
+            failed=self._report.failed,
+            fraction=min(self._end / total, 1.0) if total else None,
+            health=health,
+            workers=workers,
+        )
+
+    def _wait(self) -> None:
+        output, waker = self._output, self._waker
+        if self._window and self._output.has_room:
+            oldest = self._window[0][1]
+            if oldest is not self._watched:
+                # Only the oldest can let the loop go on: one callback per wait, not per item.
+                self._watched = oldest
+                oldest.add_done_callback(waker.wake)
+        reading = self._input.fd if len(self._window) < self._limit and self._wants_input else None
+        # Without POLLOUT too, poll tells when the last reader of a pipe has gone.
+        interests = {waker.fd: select.POLLIN, output.fd: select.POLLOUT if output.pending else 0}
+        if reading is not None:
+            interests[reading] = select.POLLIN
+        self._register(interests)
+        now = time.monotonic()
+        timeout = max(0.0, min(self._next_check, self._next_refresh) - now)
+        ready = dict(self._poller.poll(timeout * 1000))
+        if waker.fd in ready:
+            waker.clear()
+        if output.fd in ready:
+            if not output.pending:
+                raise BrokenPipeError
+            self._progress.make_way()
+            output.write_some()
+        if reading is not None and reading in ready:
+            self._input.read()
+
+    def _register(self, interests: dict[int, int]) -> None:
+        if interests == self._interests:
+            return
+        for fd in self._interests.keys() - interests.keys():
+            self._poller.unregister(fd)
+        for fd, mask in interests.items():
+            self._poller.register(fd, mask)
+        self._interests = interests

@@ -1,0 +1,188 @@
+"""The options of a pool, checked where the user gave them."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from warmpool.core import Settings
+from warmpool.payload import Dumps, dumper
+from warmpool.start import AVAILABLE
+
+DEFAULT_HEARTBEAT_INTERVAL = 2.5
+DEFAULT_HEARTBEAT_TIMEOUT = 60.0
+
+_NOT_YET: dict[str, object] = {
+    "preload": None,
+    "min_idle": None,
+    "idle_timeout": None,
+    "worker_lifetime": None,
+    "heartbeat_interval": DEFAULT_HEARTBEAT_INTERVAL,
+    "heartbeat_timeout": DEFAULT_HEARTBEAT_TIMEOUT,
+    "memory_limit": None,
+    "memory_warning": None,
+    "on_event": None,
+    "soft_timeout": None,
+}
+"""Options that are part of the signature and do nothing yet, with their defaults."""
+
+
+def refuse_what_does_nothing_yet(**options: object) -> None:
+    """Refuse an option that is not implemented, rather than ignore it.
+
+    Raises:
+        NotImplementedError: One of the options differs from its default.
+    """
+    for name, value in options.items():
+        if value != _NOT_YET[name]:
+            raise NotImplementedError(
+                f"{name}={value!r}: this version of warmpool does not implement {name} yet; "
+                "leave it out"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """The limits of a task. Durations in seconds, None for no limit."""
+
+    timeout: float | None = None
+    queue_timeout: float | None = None
+    retries: int = 0
+
+    def __post_init__(self) -> None:
+        check_duration("timeout", self.timeout, optional=True)
+        check_duration("queue_timeout", self.queue_timeout, optional=True, zero=True)
+        check_count("retries", self.retries, least=0)
+
+
+def check_duration(
+    name: str, value: Any, *, optional: bool = False, zero: bool = False
+) -> None:
+    """Check a number of seconds.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, not finite, or zero where that makes no sense.
+    """
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        or_none = " or None" if optional else ""
+        raise TypeError(f"{name} must be a number of seconds{or_none}, not {value!r}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        # An infinite init_timeout or grace would unmake the promise that every future settles.
+        raise ValueError(
+            f"{name} must be a finite number of seconds, {'0 or more' if zero else 'above 0'}, "
+            f"not {value!r}"
+        )
+
+
+def check_count(name: str, value: Any, *, least: int, optional: bool = False) -> None:
+    """Check a whole number.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It is less than ``least``.
+    """
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer{' or None' if optional else ''}, not {value!r}")
+    if value < least:
+        # The words of concurrent.futures for the commonest of these.
+        wanted = "greater than 0" if least == 1 else f"{least} or more"
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def settings(
+    max_workers: int | None,
+    max_tasks_per_child: int | None,
+    init_timeout: float,
+    grace: float,
+    max_queue: int | None,
+) -> Settings:
+    """Check the options that the core needs.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of its range.
+    """
+    if max_workers is None:
+        max_workers = usable_cpus()
+    check_count("max_workers", max_workers, least=1)
+    check_count("max_tasks_per_child", max_tasks_per_child, least=1, optional=True)
+    check_count("max_queue", max_queue, least=0, optional=True)
+    check_duration("init_timeout", init_timeout)
+    check_duration("grace", grace, zero=True)
+    return Settings(max_workers, init_timeout, grace, max_tasks_per_child, max_queue)
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use, which is not all of the machine's in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def start_method_name(start_method: str | None, mp_context: Any) -> str:
+    """Decide between the two ways to name a start method.
+
+    Raises:
+        ValueError: They contradict each other, or name none that exists here.
+        NotImplementedError: ``"template"``.
+    """
+    if start_method == "template":
+        raise NotImplementedError(
+            "start_method='template': this version of warmpool does not implement it yet; use "
+            f"{AVAILABLE[0]!r}, or leave it out"
+        )
+    if mp_context is not None:
+        name: str = mp_context.get_start_method()
+        if start_method not in (None, name):
+            raise ValueError(
+                f"start_method={start_method!r} and an mp_context of {name!r} contradict each "
+                "other: give one of them"
+            )
+        start_method = name
+    if start_method is None:
+        return AVAILABLE[0]
+    if start_method not in AVAILABLE:
+        raise ValueError(
+            f"start_method must be one of {', '.join(AVAILABLE)} here, not {start_method!r}"
+        )
+    return start_method
+
+
+def pickler_name(pickler: str | None) -> tuple[str, Dumps]:
+    """The pickler's name for workers, and its function for here.
+
+    Raises:
+        ValueError: There is no such pickler.
+        ImportError: It is not installed.
+    """
+    name = "pickle" if pickler is None else pickler
+    if name not in ("pickle", "cloudpickle"):
+        raise ValueError(f"pickler must be None, 'pickle' or 'cloudpickle', not {pickler!r}")
+    return name, dumper(name)
+
+
+def refuse_impossible_parents() -> None:
+    """Refuse to make a pool where no worker could be started.
+
+    Raises:
+        RuntimeError: This process is daemonic, or imports the main module of another.
+    """
+    process = multiprocessing.current_process()
+    if process.daemon:
+        raise RuntimeError(
+            "a daemonic process may not have children, so a WarmPool cannot work in one: start "
+            f"{process.name!r} with daemon=False (workers of a WarmPool are not daemonic)"
+        )
+    if getattr(process, "_inheriting", False):
+        raise RuntimeError(
+            "a WarmPool was made while a worker imports the main module, which would start "
+            "workers without end: put what makes the pool under if __name__ == '__main__':"
+        )

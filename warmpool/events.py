@@ -1,0 +1,331 @@
+"""What happened, and what is to be done about it: the two vocabularies of the core.
+
+Events are in the past tense, commands in the imperative. Both are plain values: the core gets
+events and the time, and answers with commands; the supervisor turns readiness into events and
+commands into system calls. Payloads pass through as opaque objects and are never looked at.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+# ---------------------------------------------------------------------------- shared values
+
+
+class Health(enum.Enum):
+    """How the pool is. ``pool.available`` is True unless BROKEN or CLOSED."""
+
+    WARMING = "warming"
+    """No worker is warm yet, and none is known to fail."""
+    READY = "ready"
+    """At least one worker is warm, and none is failing."""
+    DEGRADED = "degraded"
+    """The last worker of some slot failed to get or to stay warm."""
+    BROKEN = "broken"
+    """Workers keep failing and none is warm: tasks fail at once, one slot goes on probing."""
+    CLOSED = "closed"
+    """Shut down or closed: no task is taken."""
+
+
+class FailureKind(enum.Enum):
+    """What went wrong, one for each kind of error a caller can meet."""
+
+    POOL_CLOSED = "pool closed"
+    POOL_SATURATED = "pool saturated"
+    POOL_BROKEN = "pool broken"
+    QUEUE_TIMEOUT = "queue timeout"
+    START_FAILED = "start failed"
+    INITIALIZER_RAISED = "initializer raised"
+    INITIALIZER_TIMEOUT = "initializer timeout"
+    DIED = "died"
+    KILL_REQUESTED = "kill requested"
+    BROKE_PROTOCOL = "broke protocol"
+    TASK_TIMEOUT = "task timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The facts of one failure; the supervisor makes an exception of them."""
+
+    kind: FailureKind
+    worker: int | None = None
+    pid: int | None = None
+    stage: str | None = None
+    exitcode: int | None = None
+    uptime: float | None = None
+    started: bool = False
+    limit: float | None = None
+    detail: str | None = None
+    remote: Any = None
+    """What the worker or the operating system said about it: opaque to the core."""
+    cause: Failure | None = None
+    story: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task as the core knows it. All durations are in seconds, None means no limit."""
+
+    id: int
+    timeout: float | None = None
+    queue_timeout: float | None = None
+    retries: int = 0
+
+
+class Outcome(enum.Enum):
+    """How a task ended in its worker."""
+
+    RETURNED = "returned"
+    RAISED = "raised"
+
+
+# ---------------------------------------------------------------------------- events: callers
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubmitted:
+    task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled:
+    """The future is cancelled already: the task needs no answer, only to be forgotten."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKillRequested:
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class WarmAwaited:
+    waiter: int
+
+
+@dataclass(frozen=True, slots=True)
+class WarmAbandoned:
+    waiter: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """Finish what was taken, then end; or first drop what has not started."""
+
+    cancel_queued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested:
+    """End within ``timeout`` seconds; None: the pool's grace."""
+
+    timeout: float | None = None
+
+
+# ---------------------------------------------------------------------------- events: workers
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpawned:
+    """The process exists. It may be dead by now."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStartFailed:
+    """There is no process, and there will be none."""
+
+    worker: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGreeted:
+    """The worker's interpreter is up and ``__main__`` is imported; the initializer is next."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class InitializerRaised:
+    worker: int
+    remote: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    worker: int
+    task: int
+    outcome: Outcome
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBrokeProtocol:
+    worker: int
+    detail: str
+    last_started: int = 0
+    """As in :class:`WorkerExited`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerChannelClosed:
+    """End of file from the worker. Not its death (I4), though mostly the herald of it."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The process is gone and reaped. All that it had written came before this."""
+
+    worker: int
+    exitcode: int | None
+    """None: somebody else collected it."""
+    last_started: int = 0
+    """The last task that the worker noted as started in its flight recorder, 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Nothing happened, but a deadline may have passed."""
+
+
+PoolEvent: TypeAlias = (
+    TaskSubmitted
+    | TaskCancelled
+    | TaskKillRequested
+    | WarmAwaited
+    | WarmAbandoned
+    | ShutdownRequested
+    | CloseRequested
+    | TimePassed
+)
+WorkerEvent: TypeAlias = (
+    WorkerSpawned
+    | WorkerStartFailed
+    | WorkerGreeted
+    | WorkerReady
+    | InitializerRaised
+    | TaskDone
+    | WorkerBrokeProtocol
+    | WorkerChannelClosed
+    | WorkerExited
+)
+Event: TypeAlias = PoolEvent | WorkerEvent
+
+# ---------------------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    worker: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchTask:
+    worker: int
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Ask the worker to leave in order."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """SIGKILL to the worker and its process group, or give up a start under way."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonWorker:
+    """Let go of a worker that outlived SIGKILL (uninterruptible sleep): the pool must end."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleTask:
+    """Give the task its one answer: exactly one of payload (with outcome) and failure."""
+
+    task: int
+    outcome: Outcome | None = None
+    payload: Any = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DropTask:
+    """Forget a task whose future the caller has cancelled, or cancel it for them."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWarm:
+    waiter: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFailure:
+    """One line in the log."""
+
+    failure: Failure
+    consequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeHealth:
+    health: Health
+    cause: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndPool:
+    """Every task is answered and every worker gone."""
+
+
+Command: TypeAlias = (
+    StartWorker
+    | DispatchTask
+    | StopWorker
+    | KillWorker
+    | AbandonWorker
+    | SettleTask
+    | DropTask
+    | AnswerWarm
+    | ReportFailure
+    | ChangeHealth
+    | EndPool
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The core counted at one instant, every figure derived from states."""
+
+    health: Health
+    workers: dict[str, int] = field(default_factory=dict)
+    queued: int = 0
+    running: int = 0
+    workers_started: int = 0
+    workers_failed: int = 0
+    tasks_submitted: int = 0
+    tasks_settled: dict[str, int] = field(default_factory=dict)

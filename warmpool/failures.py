@@ -1,0 +1,137 @@
+"""From the core's plain facts to the exceptions that callers catch."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from warmpool import errors, payload
+from warmpool.events import Failure, FailureKind
+
+Kind = FailureKind
+
+
+def to_error(failure: Failure, pool: str) -> errors.WarmpoolError:
+    """Make the exception of a failure, its cause attached."""
+    error = _make(failure, pool)
+    if failure.cause is not None:
+        error.__cause__ = to_error(failure.cause, pool)
+    elif isinstance(failure.remote, BaseException):
+        error.__cause__ = failure.remote
+    elif failure.remote is not None:
+        # An initializer's exception: nothing of the user's is unpickled on the supervisor's
+        # thread (I2), so its text has to do.
+        error.__cause__ = errors.RemoteTraceback(payload.error_text(failure.remote))
+    return error
+
+
+def _make(failure: Failure, pool: str) -> errors.WarmpoolError:
+    kind = failure.kind
+    if kind is Kind.POOL_CLOSED:
+        what = "was running" if failure.worker is not None else "had not started"
+        return errors.PoolClosed(
+            f"pool {pool!r} is closed; the task {what}. cannot schedule new futures after shutdown"
+            if failure.worker is None
+            else f"pool {pool!r} was closed while the task ran, and its grace has passed"
+        )
+    if kind is Kind.POOL_SATURATED:
+        limit = None if failure.limit is None else int(failure.limit)
+        return errors.PoolSaturated(
+            f"pool {pool!r} has {limit} tasks waiting, which is its max_queue: slow down, retry "
+            "later, or raise max_queue or max_workers",
+            max_queue=limit,
+        )
+    if kind is Kind.QUEUE_TIMEOUT:
+        return errors.QueueTimeout(
+            f"no worker of pool {pool!r} took the task within queue_timeout={failure.limit} s: the "
+            "pool is too small for its load, or its workers are not warm (see pool.health)",
+            limit=failure.limit,
+        )
+    if kind is Kind.POOL_BROKEN:
+        cause = "" if failure.cause is None else f" Last cause: {_describe(failure.cause)}."
+        return errors.PoolBroken(
+            f"the workers of pool {pool!r} keep failing to get warm.{cause} It goes on probing and "
+            "takes tasks again once one gets warm"
+        )
+    kind_of_error = _WORKER_ERRORS[kind]
+    if kind is Kind.DIED and failure.stage in ("starting", "initializing"):
+        kind_of_error = errors.InitializerFailed
+    if kind is Kind.BROKE_PROTOCOL and failure.stage in ("starting", "initializing"):
+        kind_of_error = errors.InitializerFailed
+    return kind_of_error(_describe(failure), **_facts(failure))
+
+
+_WORKER_ERRORS: dict[FailureKind, type[errors.WorkerError]] = {
+    Kind.START_FAILED: errors.InitializerFailed,
+    Kind.INITIALIZER_RAISED: errors.InitializerFailed,
+    Kind.INITIALIZER_TIMEOUT: errors.InitializerFailed,
+    Kind.DIED: errors.WorkerDied,
+    Kind.KILL_REQUESTED: errors.WorkerDied,
+    Kind.BROKE_PROTOCOL: errors.ProtocolError,
+    Kind.TASK_TIMEOUT: errors.TaskTimeout,
+}
+
+
+def _facts(failure: Failure) -> dict[str, Any]:
+    return {
+        "pid": failure.pid,
+        "worker_id": failure.worker,
+        "stage": failure.stage,
+        "exitcode": failure.exitcode,
+        "uptime": failure.uptime,
+        "started": failure.started,
+        "limit": failure.limit,
+        "story": failure.story,
+    }
+
+
+def _describe(failure: Failure) -> str:
+    worker = f"worker {failure.worker}"
+    if failure.pid is not None:
+        worker += f" (pid {failure.pid})"
+    stage = _STAGES.get(failure.stage or "", failure.stage or "unknown stage")
+    up = "" if failure.uptime is None else f", {failure.uptime:.3g} s after its start"
+    match failure.kind:
+        case Kind.START_FAILED:
+            return f"{worker} could not be started: {failure.remote!r}"
+        case Kind.INITIALIZER_RAISED:
+            return f"the initializer raised in {worker}: {payload.error_summary(failure.remote)}"
+        case Kind.INITIALIZER_TIMEOUT:
+            return (
+                f"{worker} was not ready within init_timeout={failure.limit} s, it was {stage}; it "
+                "was killed. Raise init_timeout if the warm-up needs longer"
+            )
+        case Kind.TASK_TIMEOUT:
+            began = "" if failure.started else " (the worker never started it)"
+            return f"the task ran into its limit of {failure.limit} s{began}; {worker} was killed"
+        case Kind.KILL_REQUESTED:
+            return f"the task was killed by TaskFuture.kill(), and {worker} with it"
+        case Kind.BROKE_PROTOCOL:
+            return (
+                f"{worker} broke the protocol while {stage}{up}: it {failure.detail}; it was killed"
+            )
+    began = "" if failure.started or failure.stage != "busy" else "; its task had not started"
+    return f"{worker} died while {stage}{up}: {exit_text(failure.exitcode)}{began}"
+
+
+_STAGES = {
+    "starting": "starting (interpreter, imports of __main__)",
+    "initializing": "running the initializer",
+    "idle": "idle",
+    "busy": "running a task",
+    "stopping": "stopping",
+}
+
+
+def exit_text(exitcode: int | None) -> str:
+    """An exit status in words."""
+    if exitcode is None:
+        return "its exit status is unknown, somebody else collected it"
+    if exitcode >= 0:
+        return f"it exited with code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    hint = " (if nobody here sent it: the kernel's out-of-memory killer?)" if exitcode == -9 else ""
+    return f"it was killed by {name}{hint}"

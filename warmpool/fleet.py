@@ -1,0 +1,275 @@
+"""The live workers as the supervisor's thread holds them.
+
+Readiness of their descriptors becomes events, and the core's commands about them become system
+calls. *Threads:* everything here is the supervisor's alone (I1), but for :meth:`Fleet._launched`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from warmpool import events as ev
+from warmpool import wire
+from warmpool.channel import CHUNK, Channel
+from warmpool.launcher import Launcher
+from warmpool.loop import READ, WRITE, Loop
+from warmpool.process import WorkerProcess
+
+STATUS_RETRY = 0.002
+"""Seconds between two looks for an exit status that is late (I5)."""
+STATUS_PATIENCE = 0.25
+"""Seconds after which a late exit status counts as lost."""
+LAUNCH_PATIENCE = 0.5
+"""Seconds that an abandoned start may still take before it is broken off."""
+LAST_WORDS = 1 << 22
+"""Bytes read from a dead worker at most: its socket buffer holds less, a grandchild that goes on
+writing into it might have more."""
+
+_Made = Callable[[int, int, Any], ev.WorkerEvent]
+
+_SAID: dict[int, _Made] = {
+    wire.HELLO: lambda worker, task, body: ev.WorkerGreeted(worker),
+    wire.READY: lambda worker, task, body: ev.WorkerReady(worker),
+    wire.INITIALIZER_RAISED: lambda worker, task, body: ev.InitializerRaised(worker, body),
+    wire.RETURNED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RETURNED, body),
+    wire.RAISED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RAISED, body),
+}
+assert frozenset(_SAID) == wire.FROM_WORKER
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The launcher's report of one start, on its way to the supervisor's thread."""
+
+    worker: int
+    outcome: WorkerProcess | BaseException
+
+
+@dataclass(slots=True)
+class _Held:
+    process: WorkerProcess
+    channel: Channel
+    listening: bool = True
+    """Whether the data channel is watched. Not after its end, nor after garbage."""
+
+
+class Fleet:
+    """The processes and channels of a pool.
+
+    Args:
+        loop: Watches the descriptors.
+        launcher: Makes the launcher, given where it reports.
+        initializer: The body of every worker's first message.
+        handle: Takes an event to the core.
+        post: Takes a report of the launcher's thread to the supervisor's.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        launcher: Callable[[Callable[[int, WorkerProcess | BaseException], None]], Launcher],
+        initializer: bytes,
+        handle: Callable[[ev.Event], None],
+        post: Callable[[Launched], None],
+    ) -> None:
+        self._loop = loop
+        self._handle = handle
+        self._post = post
+        self._initializer = initializer
+        self._launcher = launcher(self._launched)
+        self._former_launchers: list[Launcher] = []
+        self._held: dict[int, _Held] = {}
+        self._killed_unborn: set[int] = set()
+        # Invariant: workers to be killed whose process has not been handed over.
+        self._scratch = bytearray(CHUNK)
+
+    def open(self) -> None:
+        """Start the launcher's thread. *Threads:* the pool's maker."""
+        self._launcher.open()
+
+    def close(self) -> None:
+        """End the launcher, and whatever workers a collapse has left."""
+        for worker, held in list(self._held.items()):
+            held.process.kill()
+            self._unwatch(held)
+            del self._held[worker]
+            self._launcher.end(held.process)
+        self._launcher.close()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the launchers' ends, so many seconds each. *Threads:* any."""
+        for launcher in (self._launcher, *self._former_launchers):
+            launcher.join(timeout)
+
+    def pid(self, worker: int) -> int:
+        """A live worker's process id."""
+        return self._held[worker].process.pid
+
+    def last_started(self, worker: int) -> int:
+        """The last task that the worker has noted as started, 0 for none."""
+        held = self._held.get(worker)
+        return 0 if held is None else held.process.recorder.last_started
+
+    # ------------------------------------------------------------------ commands
+
+    def start(self, worker: int) -> None:
+        """Have a worker started."""
+        self._launcher.start(worker)
+
+    def run(self, worker: int, task: int, body: Any) -> None:
+        """Send a task."""
+        self._send(self._held[worker], wire.RUN, task, body)
+
+    def stop(self, worker: int) -> None:
+        """Ask a worker to leave."""
+        self._send(self._held[worker], wire.STOP, 0, b"")
+
+    def kill(self, worker: int) -> None:
+        """Kill a worker, or give up its start."""
+        held = self._held.get(worker)
+        if held is not None:
+            held.process.kill()
+            return
+        self._killed_unborn.add(worker)
+        self._launcher.abandon(worker)
+        self._break_off_later(worker)
+
+    def abandon(self, worker: int) -> None:
+        """Let go of a worker that does not die."""
+        held = self._held.pop(worker, None)
+        if held is not None:
+            self._unwatch(held)
+            self._release(held)
+
+    def _send(self, held: _Held, kind: int, task: int, body: Any) -> None:
+        if not held.channel.send(kind, task, body) and held.listening:
+            self._loop.rewatch(held.channel.descriptor, READ | WRITE)
+
+    # ------------------------------------------------------------------ starts
+
+    def _launched(self, worker: int, outcome: WorkerProcess | BaseException) -> None:
+        self._post(Launched(worker, outcome))
+
+    def adopt(self, launched: Launched) -> None:
+        """Take a started worker over from the launcher, or hear why there is none."""
+        worker, process = launched.worker, launched.outcome
+        killed = worker in self._killed_unborn
+        self._killed_unborn.discard(worker)
+        if not isinstance(process, WorkerProcess):
+            self._start_failed(worker, process)
+            return
+        held = _Held(process, Channel(process.data, self._scratch))
+        try:
+            self._loop.watch(process.watch, READ, functools.partial(self._on_death, worker))
+            self._loop.watch(
+                held.channel.descriptor, READ, functools.partial(self._on_data, worker)
+            )
+        except OSError as error:
+            # The system's limit on what can be watched: one more failed start. Its end may block
+            # a little, and so is the launcher's.
+            self._unwatch(held)
+            self._launcher.end(process)
+            self._start_failed(worker, error)
+            return
+        self._held[worker] = held
+        self._handle(ev.WorkerSpawned(worker, process.pid))
+        if killed:
+            process.kill()
+        else:
+            self._send(held, wire.INITIALIZE, 0, self._initializer)
+
+    def disown(self, launched: Launched) -> None:
+        """End a worker that was started for a pool that has ended. *Threads:* any."""
+        if isinstance(launched.outcome, WorkerProcess):
+            self._launcher.end(launched.outcome)
+
+    def _start_failed(self, worker: int, error: BaseException) -> None:
+        failure = ev.Failure(ev.FailureKind.START_FAILED, worker, stage="starting", remote=error)
+        self._handle(ev.WorkerStartFailed(worker, failure))
+
+    def _break_off_later(self, worker: int) -> None:
+        when = time.monotonic() + LAUNCH_PATIENCE
+        self._loop.call_at(when, functools.partial(self._break_off, worker))
+
+    def _break_off(self, worker: int) -> None:
+        if worker not in self._killed_unborn:
+            return
+        heir = self._launcher.break_off(worker)
+        if heir is None:
+            # Its turn has not come, or its report is on the way.
+            self._break_off_later(worker)
+            return
+        self._former_launchers.append(self._launcher)
+        self._launcher = heir
+        self._killed_unborn.discard(worker)
+        self._start_failed(worker, TimeoutError("the start hung and was broken off"))
+
+    # ------------------------------------------------------------------ readiness
+
+    def _on_data(self, worker: int, ready: int) -> None:
+        held = self._held[worker]
+        if ready & WRITE and held.channel.flush():
+            self._loop.rewatch(held.channel.descriptor, READ)
+        if ready & READ:
+            self._read(worker, held)
+
+    def _read(self, worker: int, held: _Held) -> bool:
+        """Read once; False if nothing more is to be had."""
+        try:
+            messages, at_end = held.channel.receive()
+        except BlockingIOError:
+            return False
+        except wire.WireError as error:
+            self._unwatch_data(held)
+            last = held.process.recorder.last_started
+            detail = f"wrote what is no message ({error})"
+            self._handle(ev.WorkerBrokeProtocol(worker, detail, last))
+            return False
+        for kind, task, body in messages:
+            self._handle(_SAID[kind](worker, task, body))
+        if at_end:
+            self._unwatch_data(held)
+            self._handle(ev.WorkerChannelClosed(worker))
+        return held.listening
+
+    def _on_death(self, worker: int, _ready: int) -> None:
+        held = self._held[worker]
+        self._loop.forget(held.process.watch)  # It stays readable; once is enough.
+        # What it wrote before it died counts: a result that arrived is a result.
+        for _ in range(LAST_WORDS // CHUNK):
+            if not held.listening or not self._read(worker, held):
+                break
+        self._unwatch_data(held)
+        self._collect(worker, time.monotonic() + STATUS_PATIENCE)
+
+    def _collect(self, worker: int, give_up_at: float) -> None:
+        held = self._held.get(worker)
+        if held is None:
+            return  # Abandoned, or the pool has collapsed.
+        now = time.monotonic()
+        if not held.process.collect() and now < give_up_at:
+            # Late (I5): another thread is collecting it, or the fork server has yet to pass it on.
+            again = functools.partial(self._collect, worker, give_up_at)
+            self._loop.call_at(now + STATUS_RETRY, again)
+            return
+        del self._held[worker]
+        exited = ev.WorkerExited(worker, held.process.exitcode, held.process.recorder.last_started)
+        self._release(held)
+        self._handle(exited)
+
+    def _unwatch_data(self, held: _Held) -> None:
+        if held.listening:
+            held.listening = False
+            self._loop.forget(held.channel.descriptor)
+
+    def _unwatch(self, held: _Held) -> None:
+        self._unwatch_data(held)
+        self._loop.forget(held.process.watch)
+
+    def _release(self, held: _Held) -> None:
+        held.channel.close()
+        held.process.release()

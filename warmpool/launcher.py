@@ -1,0 +1,221 @@
+"""The thread that starts processes, since that may block (I3).
+
+``Process.start()`` blocks while a fork server imports or hangs, for instance. So the supervisor
+only leaves word here, and hears back by a call that it runs on its own thread. A start that
+hangs past its worker's deadline is broken off; should even that not help, the thread is left to
+itself and another takes over the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from warmpool import forkguard, payload, recorder
+from warmpool.child import Endpoints
+from warmpool.process import WorkerProcess, open_death_watch
+from warmpool.start import StartMethod
+
+Report = Callable[[int, "WorkerProcess | BaseException"], None]
+
+
+class GaveUp(Exception):
+    """The start was abandoned before it came to a process that lives."""
+
+
+class Launcher:
+    """Starts workers one after the other on a thread of its own.
+
+    Args:
+        method: How.
+        template: The endpoints of a worker but for the descriptors.
+        initializer: For methods that pickle: its descriptors are handed to each worker.
+        pool: The pool's name, for those of processes and thread.
+        report: Called on the launcher's thread with a worker's number and its process, or what
+            went wrong. Must not block.
+    """
+
+    def __init__(
+        self,
+        method: StartMethod,
+        initializer: payload.Initializer,
+        pickled: payload.PickledInitializer | None,
+        pickler: str,
+        pool: str,
+        report: Report,
+    ) -> None:
+        self._method = method
+        self._initializer = initializer
+        self._pickled = pickled
+        self._pickler = pickler
+        self._pool = pool
+        self._report = report
+        self._requests: queue.SimpleQueue[int | WorkerProcess | None] = queue.SimpleQueue()
+        self._abandoned: set[int] = set()
+        self._current: int | None = None
+        self._forsaken = False
+        self._thread = threading.Thread(target=self._run, name=f"{pool}-launcher", daemon=True)
+
+    def open(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    # ------------------------------------------------------------------ the supervisor's side
+
+    def start(self, worker: int) -> None:
+        """Start a worker soon. *Threads:* the supervisor's; never blocks."""
+        self._requests.put(worker)
+
+    def abandon(self, worker: int) -> None:
+        """Take a start back; its report will come all the same. *Threads:* the supervisor's."""
+        self._abandoned.add(worker)
+
+    def break_off(self, worker: int) -> Launcher | None:
+        """Unblock the thread, which has hung in the start of this worker for too long.
+
+        Returns:
+            A fresh, opened launcher in place of this one, which no more reports anything; or None
+            if it was not this start that hung.
+
+        *Threads:* the supervisor's; never blocks.
+        """
+        if self._current != worker:
+            return None
+        self._forsaken = True
+        self._method.break_off()
+        heir = Launcher(
+            self._method, self._initializer, self._pickled, self._pickler, self._pool, self._report
+        )
+        heir._abandoned = self._abandoned
+        with contextlib.suppress(queue.Empty):
+            while True:
+                heir._requests.put(self._requests.get_nowait())
+        self._requests.put(None)
+        heir.open()
+        return heir
+
+    def end(self, process: WorkerProcess) -> None:
+        """Kill and reap a worker that nobody wants any more. *Threads:* any; never blocks."""
+        process.kill()
+        self._requests.put(process)
+
+    def close(self) -> None:
+        """End after the present start, and let the method go. *Threads:* any; never blocks."""
+        self._requests.put(None)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread's end, in seconds; False if it has not come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        while (worker := self._requests.get()) is not None:
+            if isinstance(worker, WorkerProcess):
+                _end(worker)
+                continue
+            self._current = worker
+            outcome = self._start(worker)
+            self._current = None
+            if not self._forsaken:
+                self._report(worker, outcome)
+            elif isinstance(outcome, WorkerProcess):
+                _end(outcome)
+            del outcome
+        if not self._forsaken:
+            self._method.close()
+            if self._pickled is not None:
+                self._pickled.close()
+            while not self._requests.empty():
+                # A worker that was started as the pool collapsed.
+                if isinstance(late := self._requests.get(), WorkerProcess):
+                    _end(late)
+
+    def _start(self, worker: int) -> WorkerProcess | BaseException:
+        try:
+            if worker in self._abandoned:
+                raise GaveUp
+            process = self._launch(worker)
+            if worker in self._abandoned or self._forsaken:
+                _end(process)
+                raise GaveUp
+            return process
+        except BaseException as error:
+            # SystemExit included: somebody's at-fork hook or reducer must not end this thread.
+            return error.with_traceback(None)
+        finally:
+            self._abandoned.discard(worker)
+
+    def _launch(self, worker: int) -> WorkerProcess:
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
+            with forkguard.making():
+                data, childs_data = multiprocessing.Pipe()
+                control, childs_control = multiprocessing.Pipe()
+                ours = _Ends(data, control)
+                forkguard.enroll(ours)
+            undo.callback(ours.close)
+            handed_over.callback(childs_data.close)
+            handed_over.callback(childs_control.close)
+            descriptor = recorder.create()
+            handed_over.callback(os.close, descriptor)
+            record = recorder.Recorder(descriptor)
+            undo.callback(record.close)
+            endpoints = Endpoints(
+                childs_data,
+                childs_control,
+                payload.Descriptor(descriptor),
+                None if self._pickled is not None else self._initializer,
+                tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
+                self._pickler,
+                copied=self._method.name == "fork",
+                interpreter=self._method.name == "spawn",
+            )
+            process = self._method.start(endpoints, f"{self._pool}-{worker}")
+            undo.callback(_end_bare, process, self._method.via_server)
+            watch = open_death_watch(process)
+            undo.pop_all()
+            started = WorkerProcess(
+                worker, process, watch, data, control, record, via_server=self._method.via_server
+            )
+            forkguard.enroll(started)
+            return started
+
+
+class _Ends:
+    """The host's ends of a worker that is being started."""
+
+    def __init__(self, data: Connection, control: Connection) -> None:
+        self._ends = (data, control)
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+    def close_after_fork(self) -> None:
+        """See :mod:`warmpool.forkguard`."""
+        self.close()
+
+
+def _end(process: WorkerProcess) -> None:
+    """Kill and reap a worker that nobody wants any more. Blocks until it is dead."""
+    process.kill()
+    wait([process.watch])
+    process.collect()
+    process.release()
+
+
+def _end_bare(process: BaseProcess, via_server: bool) -> None:
+    """The same for a process that has no pidfd, for want of descriptors."""
+    if process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    if not via_server:
+        process.join()

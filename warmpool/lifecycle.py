@@ -1,0 +1,174 @@
+"""One worker: its states, and the one table of its transitions.
+
+Rules:
+
+1. Everything that moves a worker from state to state is in :data:`TRANSITIONS`; nobody assigns
+   ``Worker.state`` but :meth:`Worker.move`.
+2. A pair that is not in the table is refused and changes nothing.
+3. States go one way: IDLE and BUSY alternate, every other move is forward, and DEAD is the end
+   (I9). What outlives a worker (back-off, history) belongs to its slot.
+
+A key of the table is the type of an event (something happened to the worker) or of a command
+(the core decided something about it). ::
+
+    STARTING ──► INITIALIZING ──► IDLE ⇄ BUSY ──► STOPPING ──► KILLING ──► DEAD
+
+The line shows the longest way; from each state before it a worker may also be killed, and it may
+exit in any state.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from warmpool import events as ev
+
+
+class State(enum.Enum):
+    """Where a worker is on its way."""
+
+    STARTING = "starting"
+    """Being started: the process may not exist yet, or imports ``__main__``."""
+    INITIALIZING = "initializing"
+    """The initializer runs."""
+    IDLE = "idle"
+    """Warm, waiting for a task."""
+    BUSY = "busy"
+    """Has a task."""
+    STOPPING = "stopping"
+    """Asked to leave, or about to: it gets no more tasks, and a deadline."""
+    KILLING = "killing"
+    """SIGKILL is sent; nothing it says counts any more."""
+    DEAD = "dead"
+    """Gone and reaped."""
+
+
+STARTING, INITIALIZING, IDLE, BUSY = State.STARTING, State.INITIALIZING, State.IDLE, State.BUSY
+STOPPING, KILLING, DEAD = State.STOPPING, State.KILLING, State.DEAD
+
+WARM = frozenset({IDLE, BUSY})
+WARMING = frozenset({STARTING, INITIALIZING})
+LIVE = frozenset(State) - {DEAD}
+
+Input = type[ev.Event] | type[ev.Command]
+
+# What a worker said before the kill reached it may be read after: its answer was given when the
+# kill was decided, so it is heard and has no effect. The same holds for STOPPING after an end of
+# file: readiness of both channels can be reported in either order.
+_LATE: tuple[Input, ...] = (
+    ev.WorkerSpawned,
+    ev.WorkerGreeted,
+    ev.WorkerReady,
+    ev.InitializerRaised,
+    ev.TaskDone,
+    ev.WorkerBrokeProtocol,
+    ev.WorkerChannelClosed,
+)
+
+
+def _all(inputs: Iterable[Input], state: State) -> dict[Input, State]:
+    return dict.fromkeys(inputs, state)
+
+
+TRANSITIONS: dict[State, dict[Input, State]] = {
+    STARTING: {
+        ev.WorkerSpawned: STARTING,
+        ev.WorkerGreeted: INITIALIZING,
+        ev.WorkerChannelClosed: STOPPING,
+        ev.WorkerStartFailed: DEAD,
+        ev.WorkerExited: DEAD,
+        ev.WorkerBrokeProtocol: KILLING,
+        ev.KillWorker: KILLING,
+    },
+    INITIALIZING: {
+        ev.WorkerReady: IDLE,
+        ev.InitializerRaised: STOPPING,
+        ev.WorkerChannelClosed: STOPPING,
+        ev.WorkerExited: DEAD,
+        ev.WorkerBrokeProtocol: KILLING,
+        ev.KillWorker: KILLING,
+    },
+    IDLE: {
+        ev.DispatchTask: BUSY,
+        ev.StopWorker: STOPPING,
+        ev.WorkerChannelClosed: STOPPING,
+        ev.WorkerExited: DEAD,
+        ev.WorkerBrokeProtocol: KILLING,
+        ev.KillWorker: KILLING,
+    },
+    BUSY: {
+        ev.TaskDone: IDLE,
+        # The caller cancelled in the instant of dispatch: the task was not sent.
+        ev.TaskCancelled: IDLE,
+        ev.WorkerChannelClosed: STOPPING,
+        ev.WorkerExited: DEAD,
+        ev.WorkerBrokeProtocol: KILLING,
+        ev.KillWorker: KILLING,
+    },
+    STOPPING: {
+        ev.WorkerChannelClosed: STOPPING,
+        ev.WorkerExited: DEAD,
+        ev.WorkerBrokeProtocol: KILLING,
+        ev.KillWorker: KILLING,
+    },
+    KILLING: {
+        **_all(_LATE, KILLING),
+        ev.WorkerStartFailed: DEAD,
+        ev.WorkerExited: DEAD,
+        ev.AbandonWorker: DEAD,
+    },
+    DEAD: {},
+}
+
+
+class InvalidTransition(Exception):
+    """A pair of state and input that the table does not have: a bug in warmpool, or a lie of
+    the worker, which the core turns into a broken protocol."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process from its start to its reaping. Never reused (I9)."""
+
+    id: int
+    slot: int
+    started_at: float
+    deadline: float | None
+    """When the core must act on it unasked (monotonic); what that means depends on the state."""
+    state: State = STARTING
+    pid: int | None = None
+    task: int | None = None
+    # Invariant: task is not None exactly in BUSY, or in STOPPING after an end of file while BUSY.
+    ready_at: float | None = None
+    tasks_done: int = 0
+    suspicion: ev.Failure | None = None
+    """Why it is leaving, where its exit may yet tell a better reason."""
+    _moves: deque[tuple[float, str, State]] = field(default_factory=lambda: deque(maxlen=12))
+
+    def allows(self, cause: Input) -> bool:
+        """Whether the table has a transition from the present state."""
+        return cause in TRANSITIONS[self.state]
+
+    def move(self, cause: Input, now: float) -> State:
+        """Go where the table says and return the state that was left.
+
+        Raises:
+            InvalidTransition: There is no such transition. Nothing has changed.
+        """
+        before = self.state
+        after = TRANSITIONS[before].get(cause)
+        if after is None:
+            raise InvalidTransition(f"{cause.__name__} while worker {self.id} is {before.value}")
+        self.state = after
+        self._moves.append((now, cause.__name__, after))
+        return before
+
+    def story(self) -> tuple[str, ...]:
+        """Its last transitions as lines of text, oldest first."""
+        return tuple(
+            f"+{at - self.started_at:.3f}s {cause} -> {state.value}"
+            for at, cause, state in self._moves
+        )

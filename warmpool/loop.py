@@ -1,0 +1,183 @@
+"""One selector, one waker, a few timers. It knows descriptors and callables, nothing of workers.
+
+Some facts about readiness, and what follows:
+
+* epoll goes on reporting a closed descriptor while a forked copy of it is open somewhere: a
+  descriptor is forgotten before it is closed (I6).
+* A batch of ready descriptors is a snapshot: what the first callback closes may be in it again
+  further down. Each is looked up again before its callback is called.
+* A wake-up must neither block nor depend on a lock that the woken thread needs (I12): the waker is
+  an eventfd (elsewhere a pipe), non-blocking, and a full one is a success, for it is readable.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import threading
+from collections.abc import Callable
+from typing import Any
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+Callback = Callable[[int], None]
+
+
+class Waker:
+    """Makes one descriptor readable, from any thread, a signal handler or a finalizer."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self._reading = self._writing = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._token = (1).to_bytes(8, "little")
+            # In native order whatever the machine: an eventfd only needs a number that is not 0.
+        else:
+            self._reading, self._writing = os.pipe()
+            os.set_blocking(self._reading, False)
+            os.set_blocking(self._writing, False)
+            self._token = b"\0"
+        self._open = True
+        # Guards the descriptor against being closed, and its number given to a stranger, between
+        # the look at _open and the write. Re-entrant, since a signal handler or a finalizer may
+        # wake while its own thread is waking.
+        self._lock = threading.RLock()
+
+    def fileno(self) -> int:
+        return self._reading
+
+    def wake(self) -> None:
+        """Make the descriptor readable. *Threads:* any; never blocks."""
+        with self._lock:
+            if self._open:
+                try:
+                    os.write(self._writing, self._token)
+                except BlockingIOError:
+                    pass  # Full, and so readable: the wake-up is as good as delivered.
+
+    def drain(self) -> None:
+        """Make it unreadable again."""
+        try:
+            while len(os.read(self._reading, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass  # Somebody's write was coalesced with the last one.
+
+    def close(self) -> None:
+        """Close it; waking has no effect any more."""
+        with self._lock:
+            self._close()
+
+    def close_after_fork(self) -> None:
+        """Close the forked copy: the lock may be held by a thread that does not exist here."""
+        self._lock = threading.RLock()
+        self._close()
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            for descriptor in {self._reading, self._writing}:
+                os.close(descriptor)
+
+
+class Timer:
+    """Something that the loop will call; ``cancel()`` unmakes it."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Forget it. The entry in the heap goes when its time comes."""
+        self.callback = None
+
+
+class Loop:
+    """Waits for descriptors, timers and wake-ups. *Threads:* one, but for :meth:`wake`."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._waker = Waker()
+        self._selector.register(self._waker, READ, self._on_wake)
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._asleep = False
+
+    def wake(self) -> None:
+        """Make :meth:`wait` return. *Threads:* any; never blocks.
+
+        The caller has first put what it wants seen where the loop's owner looks for it. Writing
+        is skipped while the owner is awake: it looks again before it sleeps. No caller changes
+        ``_asleep``, so one that is interrupted half way costs nobody else a wake-up.
+        """
+        if self._asleep:
+            self._waker.wake()
+
+    def watch(self, descriptor: int, events: int, callback: Callback) -> None:
+        """Call back with the ready events whenever there are any.
+
+        Raises:
+            OSError: The system is out of memory or of epoll entries.
+        """
+        self._selector.register(descriptor, events, callback)
+
+    def rewatch(self, descriptor: int, events: int) -> None:
+        """Watch for other events."""
+        self._selector.modify(descriptor, events, self._selector.get_key(descriptor).data)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch it no more; to be called before the descriptor is closed (I6)."""
+        self._selector.unregister(descriptor)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call back at a time of the monotonic clock."""
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def next_timer(self) -> float | None:
+        """When the earliest timer is due."""
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def run_timers(self, now: float) -> None:
+        """Call those that are due."""
+        while self._timers and self._timers[0][0] <= now:
+            callback = heapq.heappop(self._timers)[2].callback
+            if callback is not None:
+                callback()
+
+    def wait(self, timeout: float | None, pending: Callable[[], Any]) -> None:
+        """Sleep until something is ready, and call back for what is.
+
+        Args:
+            timeout: Seconds, None for as long as it takes.
+            pending: Asked once the loop counts as asleep: a truth means that somebody put
+                something down before they could know that a wake-up was needed.
+        """
+        self._asleep = True
+        try:
+            ready = self._selector.select(0 if pending() else timeout)
+        finally:
+            self._asleep = False
+        mapping = self._selector.get_map()
+        for key, events in ready:
+            if mapping.get(key.fd) is key:
+                key.data(events)
+
+    def close(self) -> None:
+        """Close selector and waker; what was watched is its owner's to close."""
+        self._selector.close()
+        self._waker.close()
+
+    def close_after_fork(self) -> None:
+        """Close the forked copies. Nothing is unregistered: the epoll set is the parent's."""
+        self._selector.close()
+        self._waker.close_after_fork()
+
+    def _on_wake(self, _events: int) -> None:
+        self._waker.drain()

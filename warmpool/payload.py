@@ -1,0 +1,263 @@
+"""Pickling: tasks, answers, errors and initializers, on both sides.
+
+Arguments are pickled once, in the caller's thread; results are unpickled in the thread that asks
+(I2). ``ForkingPickler`` knows what ``multiprocessing`` and others (sockets, connections, tensors)
+have registered with it, so what can be an argument elsewhere can be one here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing import context, reduction
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from warmpool.errors import PayloadError, RemoteTraceback
+
+Dumps = Callable[[Any], "bytes | memoryview"]
+
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+_FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType})
+
+
+def dumper(pickler: str) -> Dumps:
+    """The function that pickles for a pool with this ``pickler=``.
+
+    Raises:
+        ImportError: cloudpickle is asked for and not installed.
+    """
+    if pickler == "cloudpickle":
+        import cloudpickle  # type: ignore[import-not-found, unused-ignore]
+
+        cloud: Dumps = cloudpickle.dumps
+        return cloud
+    return dumps
+
+
+def dumps(value: Any) -> bytes | memoryview:
+    """Pickle a value with everything that was registered for sending to processes."""
+    if type(value) in _PLAIN:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    buffer = io.BytesIO()
+    reduction.ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getbuffer()
+
+
+def dump_task(
+    dumps_: Dumps, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bytes | memoryview:
+    """Pickle a task.
+
+    Raises:
+        Exception: Whatever pickling raises.
+    """
+    if (
+        dumps_ is dumps
+        and not kwargs
+        and type(function) in _FUNCTIONS
+        and all(type(argument) in _PLAIN for argument in args)
+    ):
+        # No registered reducer can apply, and building a ForkingPickler costs more than all the
+        # rest of it.
+        return pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
+    return dumps_((function, args, kwargs))
+
+
+def load_task(
+    body: bytes | bytearray,
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Unpickle a task."""
+    task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = pickle.loads(body)
+    return task
+
+
+loads = pickle.loads
+
+# ------------------------------------------------------------------------------- errors
+
+
+def dump_error(error: BaseException, dumps_: Dumps, note: str | None = None) -> bytes:
+    """Pickle what was raised, in a form that can be read even where it cannot be unpickled.
+
+    Args:
+        error: What was raised.
+        dumps_: How to pickle it.
+        note: Makes it a :class:`~warmpool.PayloadError` of this reason.
+    """
+    summary = _summary(error)
+    try:
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next  # Without our own frame.
+        text = "".join(traceback.format_exception(error))
+    except Exception:
+        text = summary  # A __str__ or a __cause__ of the user's own that itself raises.
+    try:
+        pickled = bytes(dumps_(error))
+    except Exception as failure:
+        pickled = None
+        summary += f" (it could not be pickled: {_summary(failure)})"
+    return pickle.dumps((note, summary, text, pickled), pickle.HIGHEST_PROTOCOL)
+
+
+def load_error(body: bytes | bytearray) -> BaseException:
+    """Unpickle what was raised, with the worker's traceback as its cause."""
+    note, summary, text, pickled = pickle.loads(body)
+    remote = RemoteTraceback(text)
+    error: BaseException
+    if pickled is None:
+        error = PayloadError(f"the task raised {summary}")
+    else:
+        try:
+            error = pickle.loads(pickled)
+            if not isinstance(error, BaseException):
+                raise TypeError(f"it became a {type(error).__name__}")
+        except Exception as failure:
+            error = PayloadError(
+                f"the task raised {summary}, which could not be unpickled here: {_summary(failure)}"
+            )
+    error.__cause__ = remote
+    if note is not None:
+        outer = PayloadError(f"{note}: {summary}")
+        outer.__cause__ = error
+        return outer
+    return error
+
+
+def _summary(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+# ------------------------------------------------------------------------------- descriptors
+
+
+class Descriptor:
+    """A descriptor that travels in the arguments of a ``Process``."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def detach(self) -> int:
+        """The number here; closing it is the caller's from now on."""
+        return self._number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _receive_descriptor, (reduction.DupFd(self._number),)
+
+
+def _receive_descriptor(duplicate: Any) -> Descriptor:
+    return Descriptor(duplicate.detach())
+
+
+# ------------------------------------------------------------------------------- initializers
+
+
+@dataclass(frozen=True, slots=True)
+class Initializer:
+    """What every worker runs before it is ready."""
+
+    function: Callable[..., Any] | None
+    args: tuple[Any, ...] = ()
+
+    def run(self) -> None:
+        """Run it."""
+        if self.function is not None:
+            self.function(*self.args)
+
+
+class _Spawning:
+    """Plays the process being spawned that the reducers of multiprocessing look for.
+
+    Queues and locks consent to be pickled only while one is, for they have to be inherited. The
+    initializer travels later, over the data channel; so their descriptors are noted here, and
+    handed to each worker as it starts.
+    """
+
+    method = "forkserver"
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+
+    @staticmethod
+    def DupFd(index: int) -> _Inherited:  # noqa: N802 - multiprocessing's name
+        return _Inherited(index)
+
+    def duplicate_for_child(self, descriptor: int) -> int:
+        self.descriptors.append(os.dup(descriptor))
+        return len(self.descriptors) - 1
+
+
+_inherited: list[Descriptor] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    index: int
+
+    def detach(self) -> int:
+        return os.dup(_inherited[self.index].detach())
+
+
+@dataclass(frozen=True, slots=True)
+class PickledInitializer:
+    """An initializer as bytes, with the descriptors it refers to (duplicates, the pool's)."""
+
+    body: bytes
+    descriptors: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Close the duplicates."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitializer:
+    """Pickle an initializer as the arguments of a process are pickled.
+
+    Raises:
+        PayloadError: It cannot be pickled.
+    """
+    spawning = _Spawning()
+    context.set_spawning_popen(spawning)
+    try:
+        body = bytes(dumps_(initializer))
+    except Exception as error:
+        PickledInitializer(b"", tuple(spawning.descriptors)).close()
+        raise PayloadError(
+            f"the initializer or its initargs cannot be pickled ({_summary(error)}): pass functions "
+            "and classes that can be imported, or use start_method='fork', which copies them"
+        ) from error
+    finally:
+        context.set_spawning_popen(None)
+    return PickledInitializer(body, tuple(spawning.descriptors))
+
+
+def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor]) -> Initializer:
+    """Unpickle an initializer in a worker."""
+    _inherited[:] = inherited
+    try:
+        initializer: Initializer = pickle.loads(body)
+    finally:
+        for descriptor in _inherited:
+            os.close(descriptor.detach())
+        _inherited.clear()
+    return initializer
+
+
+def error_summary(body: bytes | bytearray) -> str:
+    """What was raised in one line, without unpickling anything of the user's."""
+    summary: str = pickle.loads(body)[1]
+    return summary
+
+
+def error_text(body: bytes | bytearray) -> str:
+    """The worker's traceback, without unpickling anything of the user's."""
+    text: str = pickle.loads(body)[2]
+    return text

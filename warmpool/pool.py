@@ -1,0 +1,449 @@
+"""The public face: check arguments, pickle in the caller's thread, hand over, report."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from warmpool import config, events, lifetime, mapping, payload
+from warmpool.config import TaskOptions
+from warmpool.core import ABANDON_AFTER
+from warmpool.errors import PayloadError, PoolSaturated, WarmpoolError
+from warmpool.events import Health
+from warmpool.future import TaskFuture
+from warmpool.launcher import Launcher
+from warmpool.start import start_method as find_start_method
+from warmpool.supervisor import Supervisor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_pool_numbers = itertools.count(1)
+_UNCHANGED: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool at one instant. Counts are since its start.
+
+    Attributes:
+        health: Its health.
+        workers: How many workers are in which state, by the state's name (``"idle"``, …).
+        queued: Tasks that wait for a worker.
+        running: Tasks that a worker has.
+        workers_started: Workers that were started.
+        workers_failed: Workers that failed to get, or to stay, warm.
+        tasks_submitted: Tasks that were submitted.
+        tasks_settled: Tasks by how they ended: ``"returned"``, ``"raised"``, ``"failed"`` (an
+            error of warmpool's), ``"cancelled"``.
+    """
+
+    health: Health
+    workers: Mapping[str, int]
+    queued: int
+    running: int
+    workers_started: int
+    workers_failed: int
+    tasks_submitted: int
+    tasks_settled: Mapping[str, int]
+
+
+class _Submitting(Executor):
+    """What a pool and its views share: submit and map."""
+
+    _pool: WarmPool
+    _options: TaskOptions
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
+        """Have ``fn(*args, **kwargs)`` run in a warm worker.
+
+        The function and its arguments are pickled here, once. What cannot be pickled fails the
+        future with :class:`~warmpool.PayloadError`.
+
+        Returns:
+            The task's future. It settles: with the result, with what the function raised, or with
+            a :class:`~warmpool.WarmpoolError` that says what happened.
+
+        Raises:
+            PoolClosed: After ``shutdown()`` or ``close()``, or in a fork of the pool's process.
+            PoolBroken: Workers keep failing to get warm; the cause is the last failure.
+            PoolSaturated: ``max_queue`` tasks wait already.
+
+        *Threads:* any, callbacks and signal handlers included; does not wait for a worker.
+        """
+        return self._pool._submit(self._options, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As ``map(fn, *iterables)``, in the pool; results come in the order of the inputs.
+
+        Args:
+            fn: Called with one item of each iterable.
+            iterables: Consumed at once, as ``concurrent.futures`` does, unless ``buffersize`` is
+                given; the results are handed out as they are asked for.
+            timeout: Seconds from this call to the last result.
+            chunksize: How many calls make one task.
+            buffersize: The most tasks that are submitted and not yet consumed: for inputs without
+                end.
+
+        Raises:
+            TimeoutError: While iterating: a result was not there in time.
+
+        When the iterator is closed or fails, what has not started is cancelled.
+
+        *Threads:* as :meth:`submit`; iterating blocks.
+        """
+        config.check_count("chunksize", chunksize, least=1)
+        config.check_count("buffersize", buffersize, least=1, optional=True)
+        return mapping.results(
+            self.submit, fn, zip(*iterables, strict=False), timeout, chunksize, buffersize
+        )
+
+
+class WarmPool(_Submitting):
+    """A pool of warm, supervised worker processes that cannot wedge.
+
+    A ``concurrent.futures.Executor`` that takes ``ProcessPoolExecutor``'s arguments by their
+    names. Every future settles, every place in the pool is refilled, and :meth:`close` ends.
+
+    Args:
+        max_workers: How many workers; never more processes than that. Default: the usable CPUs.
+        mp_context: A ``multiprocessing`` context, for its start method.
+        initializer: Runs in every worker's main thread before it is ready.
+        initargs: Its arguments.
+        max_tasks_per_child: Tasks after which a worker is replaced; 1: a fresh, warm process for
+            every task; None: no limit.
+        start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``. Default: the safest and fastest
+            here. ``"template"`` is not implemented yet.
+        preload: Not implemented yet.
+        min_idle: Not implemented yet: all of ``max_workers`` are kept warm.
+        idle_timeout: Not implemented yet.
+        worker_lifetime: Not implemented yet.
+        init_timeout: Seconds from the start of a worker's process to its being ready; past it the
+            worker is killed and replaced.
+        task_timeout: Seconds that a task may run, from dispatch; past it its worker is killed and
+            the future fails with :class:`~warmpool.TaskTimeout`. None: no limit.
+        queue_timeout: Seconds that a task may wait for a worker. None: no limit.
+        max_queue: Tasks that may wait; more make :meth:`submit` raise
+            :class:`~warmpool.PoolSaturated`. None: no limit.
+        grace: Seconds between asking a worker to stop and SIGKILL.
+        heartbeat_interval: Not implemented yet.
+        heartbeat_timeout: Not implemented yet.
+        memory_limit: Not implemented yet.
+        memory_warning: Not implemented yet.
+        pickler: ``"cloudpickle"`` (an extra) for lambdas and local functions; None: pickle.
+        name: For messages, threads and processes.
+        on_event: Not implemented yet.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument is out of its range.
+        NotImplementedError: An option that does nothing yet was given.
+        PayloadError: The initializer cannot be pickled.
+        RuntimeError: Here no process can be started: this one is daemonic, or imports the main
+            module for a worker, or the system has no threads left.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        start_method: str | None = None,
+        preload: Any = None,
+        min_idle: int | None = None,
+        idle_timeout: float | None = None,
+        worker_lifetime: float | None = None,
+        init_timeout: float = 60.0,
+        task_timeout: float | None = None,
+        queue_timeout: float | None = None,
+        max_queue: int | None = None,
+        grace: float = 5.0,
+        heartbeat_interval: float = config.DEFAULT_HEARTBEAT_INTERVAL,
+        heartbeat_timeout: float = config.DEFAULT_HEARTBEAT_TIMEOUT,
+        memory_limit: int | None = None,
+        memory_warning: int | None = None,
+        pickler: str | None = None,
+        name: str | None = None,
+        on_event: Callable[[Any], object] | None = None,
+    ) -> None:
+        config.refuse_what_does_nothing_yet(
+            preload=preload,
+            min_idle=min_idle,
+            idle_timeout=idle_timeout,
+            worker_lifetime=worker_lifetime,
+            heartbeat_interval=heartbeat_interval,
+            heartbeat_timeout=heartbeat_timeout,
+            memory_limit=memory_limit,
+            memory_warning=memory_warning,
+            on_event=on_event,
+        )
+        settings = config.settings(
+            max_workers, max_tasks_per_child, init_timeout, grace, max_queue
+        )
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        config.check_duration("task_timeout", task_timeout, optional=True)
+        self._pool = self
+        self._options = TaskOptions(task_timeout, queue_timeout)
+        method = find_start_method(config.start_method_name(start_method, mp_context))
+        pickler_name, self._dumps = config.pickler_name(pickler)
+        config.refuse_impossible_parents()
+        self._name = name or f"warmpool-{next(_pool_numbers)}"
+        self._settings = settings
+        self._start_method = method.name
+        self._tasks = itertools.count(1)
+        first = payload.Initializer(initializer, tuple(initargs))
+        pickled = payload.dump_initializer(first, self._dumps) if method.pickles else None
+        self._supervisor = Supervisor(
+            self._name,
+            settings,
+            lambda report: Launcher(method, first, pickled, pickler_name, self._name, report),
+            b"" if pickled is None else pickled.body,
+        )
+        lifetime.begin(self._supervisor, grace)
+        # Forgotten by its user, a pool finishes what it has, and ends.
+        self._forgotten = weakref.finalize(self, _forget, self._supervisor)
+        self._forgotten.atexit = False  # See lifetime.
+
+    # ------------------------------------------------------------------ tasks
+
+    def _submit(
+        self,
+        options: TaskOptions,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> TaskFuture[T]:
+        supervisor = self._supervisor
+        supervisor.ensure_open()
+        id = next(self._tasks)
+        future: TaskFuture[T] = TaskFuture(supervisor, id, time.monotonic())
+        try:
+            body = payload.dump_task(self._dumps, fn, args, kwargs)
+        except Exception as error:
+            failure = PayloadError(
+                f"the task's function or arguments could not be pickled: {type(error).__name__}: "
+                f"{error}. Pass functions and classes that can be imported, or use "
+                "pickler='cloudpickle'"
+            )
+            failure.__cause__ = error
+            future.settle_failed(failure, time.monotonic())
+            return future
+        spec = events.TaskSpec(id, options.timeout, options.queue_timeout, options.retries)
+        if self._settings.max_queue is None:
+            supervisor.submit(spec, future, body)
+            return future
+        supervisor.admit(spec, future, body)
+        if future.done() and isinstance(saturated := _error_of(future), PoolSaturated):
+            raise saturated
+        return future
+
+    def options(
+        self,
+        *,
+        timeout: float | None = _UNCHANGED,
+        queue_timeout: float | None = _UNCHANGED,
+        retries: int = _UNCHANGED,
+        soft_timeout: float | None = None,
+    ) -> TaskView:
+        """A light view of the pool whose tasks have other limits.
+
+        Args:
+            timeout: Seconds that a task may run; None: no limit.
+            queue_timeout: Seconds that it may wait; None: no limit.
+            retries: How often a task is run again whose worker died or was killed by a limit.
+                What a task raises is its result and no cause to run it again.
+            soft_timeout: Not implemented yet.
+
+        *Threads:* any; does not block.
+        """
+        return TaskView(self, self._options).options(
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            soft_timeout=soft_timeout,
+        )
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def name(self) -> str:
+        """The pool's name."""
+        return self._name
+
+    @property
+    def max_workers(self) -> int:
+        """The number of slots."""
+        return self._settings.max_workers
+
+    @property
+    def start_method(self) -> str:
+        """The start method in use."""
+        return self._start_method
+
+    @property
+    def health(self) -> Health:
+        """How the pool is. *Threads:* any; does not block."""
+        return self._supervisor.health
+
+    @property
+    def available(self) -> bool:
+        """Whether a task submitted now has a prospect: neither BROKEN nor CLOSED."""
+        return self.health not in (Health.BROKEN, Health.CLOSED)
+
+    def wait_warm(self, timeout: float | None = None) -> None:
+        """Wait until every worker is warm.
+
+        Args:
+            timeout: Seconds; None for as long as it takes to get warm or to fail.
+
+        Raises:
+            WorkerError: The pool cannot get warm; this is the last cause.
+            PoolClosed: It was closed.
+            TimeoutError: It takes longer than the timeout.
+
+        *Threads:* any; blocks.
+        """
+        config.check_duration("timeout", timeout, optional=True, zero=True)
+        if not self._supervisor.wait_warm(timeout):
+            self._supervisor.ensure_open()
+            raise TimeoutError(
+                f"pool {self._name!r} was not warm within {timeout} s: {self._describe()}"
+            ) from self._supervisor.last_error()
+
+    def stats(self) -> PoolStats:
+        """Count what there is, all at one instant. *Threads:* any; blocks for a moment."""
+        census = self._supervisor.census()
+        return PoolStats(
+            health=census.health,
+            workers=MappingProxyType(census.workers),
+            queued=census.queued,
+            running=census.running,
+            workers_started=census.workers_started,
+            workers_failed=census.workers_failed,
+            tasks_submitted=census.tasks_submitted,
+            tasks_settled=MappingProxyType(census.tasks_settled),
+        )
+
+    def __repr__(self) -> str:
+        return f"<WarmPool {self._name!r} {self.health.name} [{self._describe()}]>"
+
+    def _describe(self) -> str:
+        stats = self.stats()
+        workers = ", ".join(f"{count} {state}" for state, count in stats.workers.items())
+        return f"{workers or 'no workers'} | {stats.queued} queued"
+
+    # ------------------------------------------------------------------ the end
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks, finish what was taken, then end.
+
+        As long as a task runs, so does the pool: tasks without a limit make this wait without
+        one. :meth:`close` does not.
+
+        Args:
+            wait: Return when all is over. Else at once.
+            cancel_futures: Cancel what has not started.
+
+        *Threads:* any, callbacks and signal handlers included; blocks if it is to wait. In a
+        callback it does not wait for the callback's own thread.
+        """
+        lifetime.let_finish(self._supervisor)
+        self._supervisor.shutdown(cancel_queued=cancel_futures)
+        if wait:
+            self._supervisor.wait_ended(None)
+
+    def close(self, timeout: float | None = None) -> None:
+        """End within a deadline, whatever the workers do.
+
+        Waiting tasks fail with :class:`~warmpool.PoolClosed` at once. Running ones have ``grace``
+        to finish; then SIGKILL. Calling it again, or from several threads, does no harm; the
+        earliest deadline counts.
+
+        Args:
+            timeout: Seconds for all of it, the killing included; None: ``grace``, and what SIGKILL
+                takes.
+
+        *Threads:* any, callbacks and signal handlers included; blocks, but not past the deadline.
+        """
+        config.check_duration("timeout", timeout, optional=True, zero=True)
+        self._supervisor.close(timeout)
+        bound = self._settings.grace + 2 * ABANDON_AFTER if timeout is None else timeout
+        self._supervisor.wait_ended(bound)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> Literal[False]:
+        """Leave: :meth:`shutdown`; after an exception, :meth:`close`."""
+        if exc_type is None:
+            self.shutdown(wait=True)
+        else:
+            self.close()
+        return False
+
+
+class TaskView(_Submitting):
+    """A pool seen through other task options. It owns nothing."""
+
+    def __init__(self, pool: WarmPool, options: TaskOptions) -> None:
+        self._pool = pool
+        self._options = options
+
+    def options(
+        self,
+        *,
+        timeout: float | None = _UNCHANGED,
+        queue_timeout: float | None = _UNCHANGED,
+        retries: int = _UNCHANGED,
+        soft_timeout: float | None = None,
+    ) -> TaskView:
+        """As :meth:`WarmPool.options`; what is left out stays as it is in this view."""
+        config.refuse_what_does_nothing_yet(soft_timeout=soft_timeout)
+        old = self._options
+        return TaskView(
+            self._pool,
+            TaskOptions(
+                old.timeout if timeout is _UNCHANGED else timeout,
+                old.queue_timeout if queue_timeout is _UNCHANGED else queue_timeout,
+                old.retries if retries is _UNCHANGED else retries,
+            ),
+        )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing: the pool is not the view's to end."""
+
+    def __repr__(self) -> str:
+        return f"<{self._options} of {self._pool!r}>"
+
+
+def _forget(supervisor: Supervisor) -> None:
+    # A finalizer runs on any thread, at any line of it: this must not block, nor take a lock.
+    supervisor.shutdown(cancel_queued=False)
+
+
+def _error_of(future: TaskFuture[Any]) -> WarmpoolError | None:
+    if future.cancelled():
+        return None
+    error = future.exception()
+    return error if isinstance(error, WarmpoolError) else None
+
+

@@ -1,0 +1,178 @@
+"""One worker process as the host holds it: signal it, learn of its death, reap it.
+
+The only place, with :mod:`warmpool.start`, that touches processes.
+
+Some facts, and what follows:
+
+* The sentinel of ``multiprocessing`` stays silent while a grandchild holds the worker's end of it,
+  and fires falsely when the fork server is killed. A pidfd does neither (I4). Where there are no
+  pidfds the sentinel has to do.
+* A worker of the fork server is reaped by that server, at once: its pid may be another's as soon
+  as the pidfd is readable. Its process group is safe to signal while the pid is known to be its
+  own: alive, or dead and not reaped (I15).
+* The exit status may be gone (somebody's ``waitpid(-1)``, an ignored SIGCHLD, a killed fork
+  server), or late (another thread has collected it and not stored it yet, the fork server has not
+  written it yet). Late ones are asked for again; the death itself is never in doubt (I5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import struct
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from warmpool.recorder import Recorder
+
+_STATUS = struct.Struct("l")  # What the fork server writes into the sentinel.
+
+
+def open_death_watch(process: BaseProcess) -> int:
+    """A descriptor that gets readable at the death of the process; the caller's to close."""
+    assert process.pid is not None
+    if hasattr(os, "pidfd_open"):
+        try:
+            return os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            pass  # Dead and reaped already, by the fork server: its sentinel is readable.
+    return os.dup(process.sentinel)
+
+
+class WorkerProcess:
+    """A started worker and the host's ends of its channels.
+
+    Args:
+        worker: The worker's number.
+        process: Started.
+        watch: From :func:`open_death_watch`.
+        data: The host's end of the data channel.
+        control: The host's end of the control channel.
+        recorder: The host's view of the flight recorder.
+        via_server: Whether a fork server is the parent of the process.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        process: BaseProcess,
+        watch: int,
+        data: Connection,
+        control: Connection,
+        recorder: Recorder,
+        *,
+        via_server: bool,
+    ) -> None:
+        assert process.pid is not None
+        self.worker = worker
+        self.pid = process.pid
+        self.watch = watch
+        self.data = data
+        self.recorder = recorder
+        self._process = process
+        self._control = control
+        self._via_server = via_server
+        self._exitcode: int | None = None
+
+    # ------------------------------------------------------------------ signals
+
+    def kill(self) -> None:
+        """SIGKILL the worker and its process group."""
+        self._kill_group()
+        # The group may not exist yet: the worker makes it as its first act.
+        with contextlib.suppress(ProcessLookupError):
+            self._signal(signal.SIGKILL)
+
+    def _kill_group(self) -> None:
+        if self._pid_is_ours():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                # PermissionError: a member changed its user; the others got the signal.
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def _pid_is_ours(self) -> bool:
+        """Whether the pid is still the worker's, or nobody's but its group's (I15)."""
+        try:
+            self._signal(0)
+            return True
+        except ProcessLookupError:
+            pass
+        # Reaped. As long as the group has members the kernel gives its number to nobody; a
+        # process with that very number is then a stranger, made after the group was empty.
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+    def _signal(self, number: int) -> None:
+        if hasattr(signal, "pidfd_send_signal"):
+            try:
+                signal.pidfd_send_signal(self.watch, number)
+                return
+            except OSError as error:
+                if isinstance(error, ProcessLookupError):
+                    raise
+                # The watch is a sentinel: see open_death_watch().
+        if self._process.exitcode is None and not self._via_server:
+            os.kill(self.pid, number)  # Our own child, not reaped: the pid is its own.
+        else:
+            raise ProcessLookupError(self.pid)
+
+    # ------------------------------------------------------------------ death
+
+    def collect(self) -> bool:
+        """After its death: try to collect the exit status; False if it may yet come (I5)."""
+        # Grandchildren go with it, while the group is known to be the worker's.
+        self._kill_group()
+        if self._via_server:
+            return self._collect_from_server()
+        self._exitcode = self._process.exitcode
+        return self._exitcode is not None
+
+    def _collect_from_server(self) -> bool:
+        # Not by Process.exitcode: for a status that a killed server never wrote it says 255.
+        try:
+            os.set_blocking(self._process.sentinel, False)
+            status = os.read(self._process.sentinel, _STATUS.size)
+        except BlockingIOError:
+            return False
+        if len(status) == _STATUS.size:
+            self._exitcode = _STATUS.unpack(status)[0]
+        elif (popen := getattr(self._process, "_popen", None)) is not None:
+            # Read by multiprocessing itself, which polls all children when it starts one; or
+            # never written.
+            known = popen.returncode
+            self._exitcode = None if known == 255 else known
+        return True
+
+    @property
+    def exitcode(self) -> int | None:
+        """As in ``multiprocessing``; None while, or if, it is not known."""
+        return self._exitcode
+
+    # ------------------------------------------------------------------ the end
+
+    def release(self) -> None:
+        """Close everything. The descriptors are watched by nobody any more (I6)."""
+        self.data.close()
+        self._control.close()
+        self.recorder.close()
+        os.close(self.watch)
+        self.watch = -1
+        popen = getattr(self._process, "_popen", None)
+        if popen is not None and popen.returncode is None:
+            # The status is lost. Process objects without one are kept by multiprocessing for
+            # ever, and joined, blocking, at exit.
+            popen.returncode = 255 if self._exitcode is None else self._exitcode
+        self._process.join(0)
+        self._process.close()
+
+    def close_after_fork(self) -> None:
+        """See :mod:`warmpool.forkguard`."""
+        if self.watch >= 0:  # Else released, and the number may be another's.
+            self.data.close()
+            self._control.close()
+            os.close(self.watch)

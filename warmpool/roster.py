@@ -1,0 +1,231 @@
+"""The workers of a pool and the slots they stand in: who is there, who may start, how it is.
+
+Part of the core and as pure as it. The roster knows nothing of tasks but which worker has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from warmpool import events as ev
+from warmpool.deadlines import Deadlines, Owner
+from warmpool.lifecycle import (
+    BUSY,
+    IDLE,
+    WARM,
+    WARMING,
+    Input,
+    InvalidTransition,
+    State,
+    Worker,
+)
+from warmpool.restart import FailureWindow, RestartPolicy
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place in the pool. Outlives its workers and keeps their history (I9)."""
+
+    index: int
+    worker: int | None = None
+    failures: int = 0
+    """Failed starts in a row."""
+    next_start_at: float | None = None
+    # Invariant: None unless the slot is vacant.
+
+
+class Roster:
+    """Slots, workers and restart history.
+
+    Args:
+        size: The number of slots; never more workers than that are alive (I11), since each
+            stands in a slot of its own until it is reaped.
+        init_timeout: Seconds from start to ready.
+        policy: Back-off and restart intensity.
+        random: A function that gives random numbers in [0, 1).
+        deadlines: Where deadlines of workers and slots are noted.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        init_timeout: float,
+        policy: RestartPolicy,
+        random: Callable[[], float],
+        deadlines: Deadlines,
+    ) -> None:
+        self.slots = [Slot(index) for index in range(size)]
+        self.workers: dict[int, Worker] = {}
+        self.idle: dict[int, None] = {}
+        # Invariant: the keys of idle are the workers in IDLE, least recently idle first.
+        self.last_failure: ev.Failure | None = None
+        self.broken_at: float | None = None
+        self.started = 0
+        self.failed = 0
+        self._init_timeout = init_timeout
+        self._policy = policy
+        self._random = random
+        self._deadlines = deadlines
+        self._window = FailureWindow(policy.period(init_timeout), policy.intensity(size))
+
+    # ------------------------------------------------------------------ asking
+
+    def __getitem__(self, worker: int) -> Worker:
+        try:
+            return self.workers[worker]
+        except KeyError:
+            raise InvalidTransition(f"there is no worker {worker}") from None
+
+    def in_states(self, states: frozenset[State]) -> list[Worker]:
+        """The workers in one of these states; a copy, so that the caller may move them."""
+        return [worker for worker in self.workers.values() if worker.state in states]
+
+    def all_warm(self) -> bool:
+        """Whether every slot has a warm worker."""
+        return len(self.in_states(WARM)) == len(self.slots)
+
+    def vacant(self) -> Iterator[Slot]:
+        """The slots without a worker."""
+        return (slot for slot in self.slots if slot.worker is None)
+
+    def health(self) -> ev.Health:
+        """The health of an open pool."""
+        if self.broken_at is not None:
+            return ev.Health.BROKEN
+        warm_slots = {worker.slot for worker in self.in_states(WARM)}
+        if any(slot.failures and slot.index not in warm_slots for slot in self.slots):
+            return ev.Health.DEGRADED
+        return ev.Health.READY if warm_slots else ev.Health.WARMING
+
+    def failure(
+        self,
+        kind: ev.FailureKind,
+        worker: Worker,
+        now: float,
+        *,
+        stage: str | None = None,
+        exitcode: int | None = None,
+        started: bool = False,
+        limit: float | None = None,
+        detail: str | None = None,
+        remote: object = None,
+    ) -> ev.Failure:
+        """What is known of a worker at the moment of its failure."""
+        return ev.Failure(
+            kind,
+            worker=worker.id,
+            pid=worker.pid,
+            stage=stage or worker.state.value,
+            exitcode=exitcode,
+            uptime=now - worker.started_at,
+            started=started,
+            limit=limit,
+            detail=detail,
+            remote=remote,
+            story=worker.story(),
+        )
+
+    # ------------------------------------------------------------------ moving
+
+    def move(self, worker: Worker, cause: Input, now: float) -> State:
+        """Move a worker and keep the index of idle ones."""
+        before = worker.move(cause, now)
+        if worker.state is IDLE:
+            self.idle[worker.id] = None
+        elif before is IDLE:
+            del self.idle[worker.id]
+        return before
+
+    def set_deadline(self, worker: Worker, at: float | None) -> None:
+        """Give the worker another deadline, or none."""
+        worker.deadline = at
+        if at is not None:
+            self._deadlines.add(at, Owner.WORKER, worker.id)
+
+    def start(self, slot: Slot, now: float) -> Worker:
+        """Put a new worker into a vacant slot."""
+        assert slot.worker is None  # I11
+        self.started += 1
+        worker = Worker(self.started, slot.index, now, None)
+        self.workers[worker.id] = worker
+        slot.worker = worker.id
+        slot.next_start_at = None
+        self.set_deadline(worker, now + self._init_timeout)
+        return worker
+
+    def bury(self, worker: Worker) -> Slot:
+        """Take a dead worker out of its slot, and give the slot."""
+        assert worker.state is State.DEAD and worker.task is None
+        del self.workers[worker.id]
+        slot = self.slots[worker.slot]
+        slot.worker = None
+        return slot
+
+    # ------------------------------------------------------------------ failing and healing
+
+    def proved_itself(self, worker: Worker, now: float) -> bool:
+        """Whether the worker was of use, so that its death is no sign of a failing slot."""
+        return worker.tasks_done > 0 or (
+            worker.ready_at is not None and now - worker.ready_at >= self._policy.stable_after
+        )
+
+    def count_failure(self, worker: Worker, failure: ev.Failure, now: float) -> bool:
+        """Record a failed start; True if there are more of them than is tolerated."""
+        self.slots[worker.slot].failures += 1
+        self.failed += 1
+        self.last_failure = failure
+        return self._window.add(now)
+
+    def break_(self, now: float) -> None:
+        """Stop refilling but for one probe at a time."""
+        self.broken_at = now
+        for slot in self.vacant():
+            self.postpone(slot, now)
+
+    def heal(self) -> None:
+        """A worker got warm: every slot may start at once."""
+        self.broken_at = None
+        self._window.clear()
+        for slot in self.slots:
+            slot.failures = 0
+
+    def delay(self, slot: Slot) -> float:
+        """How long the slot has to stay vacant, in seconds."""
+        if self.broken_at is not None:
+            return self._policy.probe_delay(self._random())
+        return self._policy.delay(slot.failures, self._random())
+
+    def postpone(self, slot: Slot, now: float) -> None:
+        """Let a vacant slot start after its delay."""
+        slot.next_start_at = now + self.delay(slot)
+        self._deadlines.add(slot.next_start_at, Owner.SLOT, slot.index)
+
+    def may_probe(self) -> bool:
+        """Whether a broken pool may start a worker: one at a time."""
+        return self.broken_at is None or not self.in_states(WARMING)
+
+    # ------------------------------------------------------------------ checking
+
+    def validate(self) -> None:
+        """Assert what must always be true of slots and workers."""
+        assert len(self.workers) <= len(self.slots)  # I11
+        assert set(self.idle) == {w.id for w in self.workers.values() if w.state is IDLE}
+        for slot in self.slots:
+            if slot.worker is None:
+                continue
+            assert self.workers[slot.worker].slot == slot.index
+            assert slot.next_start_at is None
+        assert {w.id for w in self.workers.values()} == {
+            slot.worker for slot in self.slots if slot.worker is not None
+        }
+        for worker in self.workers.values():
+            assert worker.state is not State.DEAD  # I9: the dead are not kept
+            if worker.state is BUSY:
+                assert worker.task is not None
+            elif worker.task is not None:
+                assert worker.state is State.STOPPING and worker.suspicion is not None
+            if worker.state in WARMING or worker.state is State.STOPPING:
+                assert worker.deadline is not None, "it could stay for ever"
+            if worker.state is IDLE:
+                assert worker.deadline is None

@@ -1,0 +1,110 @@
+"""Bytes ↔ messages on the data channel: sans I/O, incremental, used on both sides.
+
+A message is a header of 17 bytes (kind, task, length of the body; little-endian) and a body. What
+arrives is data (I13): the header is parsed without pickle, an unknown kind is refused at its first
+byte, and memory grows with what has arrived, never with what a header promises.
+
+Kinds lie above 0xF7, where neither text in UTF-8 nor the headers of ``multiprocessing`` begin, so
+that stray output on the channel is seen at once for what it is.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, TypeAlias
+
+HEADER: Final = struct.Struct("<BQQ")
+
+# To the worker.
+INITIALIZE: Final = 0xF8
+RUN: Final = 0xF9
+STOP: Final = 0xFA
+# From the worker.
+HELLO: Final = 0xFB
+READY: Final = 0xFC
+INITIALIZER_RAISED: Final = 0xFD
+RETURNED: Final = 0xFE
+RAISED: Final = 0xFF
+
+TO_WORKER: Final = frozenset({INITIALIZE, RUN, STOP})
+FROM_WORKER: Final = frozenset({HELLO, READY, INITIALIZER_RAISED, RETURNED, RAISED})
+
+MAX_BODY: Final = 1 << 36
+"""64 GiB: far above any real payload; a header above it is a lie."""
+
+Message: TypeAlias = tuple[int, int, "bytes | bytearray"]
+"""Kind, task (0 where there is none), body."""
+
+
+class WireError(Exception):
+    """The bytes are no message. Internal: the supervisor makes a ``ProtocolError`` of it."""
+
+
+def header(kind: int, task: int, length: int) -> bytes:
+    """The bytes that go before a body of this length."""
+    return HEADER.pack(kind, task, length)
+
+
+class Reader:
+    """Cuts a stream of bytes into messages.
+
+    Args:
+        kinds: The kinds that this side accepts.
+        max_body: The largest body accepted, in bytes.
+    """
+
+    __slots__ = ("_body", "_head", "_kinds", "_max_body", "_missing", "_start")
+
+    def __init__(self, kinds: frozenset[int], max_body: int = MAX_BODY) -> None:
+        self._kinds = kinds
+        self._max_body = max_body
+        self._start = b""
+        # Invariant: _start holds less than a header, and is empty while a body is being read.
+        self._head: tuple[int, int] | None = None
+        self._body = bytearray()
+        self._missing = 0
+
+    @property
+    def missing(self) -> int:
+        """How many bytes the message under way still needs; 0 if none is under way."""
+        return self._missing
+
+    def feed(self, data: bytes | memoryview) -> list[Message]:
+        """Take in what has arrived and give the messages that are now complete.
+
+        Raises:
+            WireError: The bytes are no message. The reader is of no more use.
+        """
+        if self._head is None and not self._start and len(data) >= HEADER.size:
+            # Nearly always exactly one message arrives.
+            kind, task, length = HEADER.unpack_from(data)
+            if len(data) == HEADER.size + length and kind in self._kinds:
+                return [(kind, task, bytes(data[HEADER.size :]))]
+        return self._feed(memoryview(data))
+
+    def _feed(self, view: memoryview) -> list[Message]:
+        messages: list[Message] = []
+        while view:
+            if self._head is None:
+                view = self._feed_header(view)
+            if self._head is not None:
+                taken = view[: self._missing]
+                self._body += taken
+                self._missing -= len(taken)
+                view = view[len(taken) :]
+                if self._missing == 0:
+                    messages.append((*self._head, self._body))
+                    self._head, self._body = None, bytearray()
+        return messages
+
+    def _feed_header(self, view: memoryview) -> memoryview:
+        taken = view[: HEADER.size - len(self._start)]
+        self._start += bytes(taken)
+        if self._start[0] not in self._kinds:
+            raise WireError(f"no message begins with {self._start[:8]!r}")
+        if len(self._start) == HEADER.size:
+            kind, task, length = HEADER.unpack(self._start)
+            if length > self._max_body:
+                raise WireError(f"a message of {length} bytes is above the limit")
+            self._head, self._missing, self._start = (kind, task), length, b""
+        return view[len(taken) :]
