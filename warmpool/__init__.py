@@ -67,7 +67,7 @@ _HOMES = {
     **dict.fromkeys(("PoolStats", "TaskView", "WarmPool"), "warmpool.pool"),
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0605
+__all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -105,7 +105,12 @@ def _build_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         metavar="MODULE:FUNCTION",
         help="called without arguments in every worker before its first item",
     )
-    add("--workers", metavar="N", type=_positive_integer, help="how many processes (default: the CPUs)")
+    add(
+        "--workers",
+        metavar="N",
+        type=_positive_integer,
+        help="how many processes (default: the CPUs)",
+    )
     add("--timeout", metavar="SECONDS", type=_seconds, help="time limit of one item")
     add(
         "--retries",

@@ -218,7 +218,7 @@ class MapLoop:
         else:
             try:
                 return self._executor.submit(self._function, item.value)
-            except Exception as refused:  # noqa: BLE001 - broken pool, item that pickle refuses, …
+            except Exception as refused:
                 error = refused
                 self._report.broken = self._find_breakdown()
         future: Future[Any] = Future()

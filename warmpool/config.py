@@ -58,9 +58,7 @@ class TaskOptions:
         check_count("retries", self.retries, least=0)
 
 
-def check_duration(
-    name: str, value: Any, *, optional: bool = False, zero: bool = False
-) -> None:
+def check_duration(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
     """Check a number of seconds.
 
     Raises:

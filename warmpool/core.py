@@ -197,8 +197,7 @@ class Core:
         return limit is not None and len(self.queue) >= limit and not self.roster.idle
 
     def _enqueue(self, id: int, *, first: bool = False) -> None:
-        task = self.tasks[id]
-        task.worker = None
+        self.tasks[id].worker = None
         if self.roster.broken_at is not None:
             self._fail(id, Failure(FailureKind.POOL_BROKEN, cause=self.roster.last_failure))
             return
@@ -206,9 +205,8 @@ class Core:
         if first:
             self.queue.move_to_end(id, last=False)
         self._assign()
-        if task.worker is not None:
-            return
-        if task.spec.queue_timeout is not None:
+        task = self.tasks[id]
+        if task.worker is None and task.spec.queue_timeout is not None:
             task.queue_deadline = self._now + task.spec.queue_timeout
             self._deadlines.add(task.queue_deadline, Owner.TASK, id)
 
@@ -604,7 +602,7 @@ class Core:
         slot.next_start_at = None
         if not self._wants_workers():
             return
-        if self.roster.may_probe():
+        if self.roster.may_start(self._now):
             self._start(slot)
         else:
             self.roster.postpone(slot, self._now)
@@ -657,4 +655,5 @@ class Core:
             self.phase is Phase.CLOSING
         )
         if self.phase is Phase.CLOSED:
-            assert not (self.tasks or roster.workers)
+            assert not (self.tasks)
+            assert not (roster.workers)

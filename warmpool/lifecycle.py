@@ -126,7 +126,8 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
 
 class InvalidTransition(Exception):
     """A pair of state and input that the table does not have: a bug in warmpool, or a lie of
-    the worker, which the core turns into a broken protocol."""
+    the worker, which the core turns into a broken protocol.
+    """
 
 
 @dataclass(slots=True)

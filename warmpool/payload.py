@@ -225,7 +225,7 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
         PayloadError: It cannot be pickled.
     """
     spawning = _Spawning()
-    context.set_spawning_popen(spawning)
+    context.set_spawning_popen(spawning)  # type: ignore[arg-type]
     try:
         body = bytes(dumps_(initializer))
     except Exception as error:

@@ -193,9 +193,7 @@ class WarmPool(_Submitting):
             memory_warning=memory_warning,
             on_event=on_event,
         )
-        settings = config.settings(
-            max_workers, max_tasks_per_child, init_timeout, grace, max_queue
-        )
+        settings = config.settings(max_workers, max_tasks_per_child, init_timeout, grace, max_queue)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         config.check_duration("task_timeout", task_timeout, optional=True)
@@ -445,5 +443,3 @@ def _error_of(future: TaskFuture[Any]) -> WarmpoolError | None:
         return None
     error = future.exception()
     return error if isinstance(error, WarmpoolError) else None
-
-

@@ -62,6 +62,11 @@ class RestartPolicy:
         """The wait between two probes of a broken pool."""
         return self._jittered(self.longest_delay, random)
 
+    @property
+    def shortest_probe_delay(self) -> float:
+        """What jitter may make of the longest delay, at the least."""
+        return self.longest_delay * (1.0 - self.jitter)
+
     def _jittered(self, delay: float, random: float) -> float:
         return delay * (1.0 + self.jitter * (2.0 * random - 1.0))
 

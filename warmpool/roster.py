@@ -63,6 +63,7 @@ class Roster:
         self.broken_at: float | None = None
         self.started = 0
         self.failed = 0
+        self._last_start = 0.0
         self._init_timeout = init_timeout
         self._policy = policy
         self._random = random
@@ -147,6 +148,7 @@ class Roster:
         """Put a new worker into a vacant slot."""
         assert slot.worker is None  # I11
         self.started += 1
+        self._last_start = now
         worker = Worker(self.started, slot.index, now, None)
         self.workers[worker.id] = worker
         slot.worker = worker.id
@@ -156,7 +158,8 @@ class Roster:
 
     def bury(self, worker: Worker) -> Slot:
         """Take a dead worker out of its slot, and give the slot."""
-        assert worker.state is State.DEAD and worker.task is None
+        assert worker.state is State.DEAD
+        assert worker.task is None
         del self.workers[worker.id]
         slot = self.slots[worker.slot]
         slot.worker = None
@@ -201,9 +204,12 @@ class Roster:
         slot.next_start_at = now + self.delay(slot)
         self._deadlines.add(slot.next_start_at, Owner.SLOT, slot.index)
 
-    def may_probe(self) -> bool:
-        """Whether a broken pool may start a worker: one at a time."""
-        return self.broken_at is None or not self.in_states(WARMING)
+    def may_start(self, now: float) -> bool:
+        """Whether a vacant slot may start: in a broken pool one probe in each longest delay."""
+        if self.broken_at is None:
+            return True
+        rested = now - self._last_start >= self._policy.shortest_probe_delay
+        return rested and not self.in_states(WARMING)
 
     # ------------------------------------------------------------------ checking
 
@@ -224,7 +230,8 @@ class Roster:
             if worker.state is BUSY:
                 assert worker.task is not None
             elif worker.task is not None:
-                assert worker.state is State.STOPPING and worker.suspicion is not None
+                assert worker.state is State.STOPPING
+                assert worker.suspicion is not None
             if worker.state in WARMING or worker.state is State.STOPPING:
                 assert worker.deadline is not None, "it could stay for ever"
             if worker.state is IDLE:

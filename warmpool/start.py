@@ -20,6 +20,7 @@ from multiprocessing import (
     reduction,
     resource_tracker,
     spawn,
+    util,
 )
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -125,13 +126,13 @@ class _Server(forkserver.ForkServer):
 
     @property
     def pid(self) -> int | None:
-        pid: int | None = self._forkserver_pid  # type: ignore[attr-defined]
+        pid: int | None = self._forkserver_pid
         return pid
 
     @property
     def alive_descriptor(self) -> int | None:
         """The server ends when every copy of this one is closed."""
-        descriptor: int | None = self._forkserver_alive_fd  # type: ignore[attr-defined]
+        descriptor: int | None = self._forkserver_alive_fd
         return descriptor
 
     def forget(self) -> None:
@@ -139,6 +140,11 @@ class _Server(forkserver.ForkServer):
         if self.alive_descriptor is not None:
             os.close(self.alive_descriptor)
         self._forkserver_alive_fd = self._forkserver_address = self._forkserver_pid = None
+
+
+def _close_all(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class _Popen(popen_forkserver.Popen):
@@ -153,12 +159,10 @@ class _Popen(popen_forkserver.Popen):
             reduction.dump(process_obj, buffer)
         finally:
             context.set_spawning_popen(None)
-        self.sentinel, writing = process_obj.server.connect_to_new_process(self._fds)
+        self.sentinel, writing = process_obj.server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
         # The child takes the end of file of this one for the end of its parent.
         parent_alive = os.dup(writing)
-        self.finalizer = multiprocessing.util.Finalize(
-            self, multiprocessing.util.close_fds, (parent_alive, self.sentinel)
-        )
+        self.finalizer = util.Finalize(self, _close_all, (parent_alive, self.sentinel))
         with open(writing, "wb", closefd=True) as file:
             file.write(buffer.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 not_callable = 3
-nameless = lambda text: text
+def nameless(text):
+    return text
 
 
 class Unprintable(Exception):

@@ -74,7 +74,9 @@ def test_interrupt_writes_what_is_done_without_gaps(
     running.write(f"hang_deaf {first}\nupper b\nhang_deaf {third}\n".encode())
     release(first)
     release(third)
-    time.sleep(0.5)  # the result of the second is on its way to the host, nothing tells when it is in
+    time.sleep(
+        0.5
+    )  # the result of the second is on its way to the host, nothing tells when it is in
     running.interrupt()
     completed = running.finish()
     assert completed.exitcode == 130

@@ -1,0 +1,224 @@
+"""Any sequence of events leaves the core valid, and time alone answers every task."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from tests.property.world import World
+from warmpool import events as ev
+from warmpool.core import Settings
+from warmpool.lifecycle import State
+
+LIMITS = st.one_of(st.none(), st.sampled_from([0.5, 3.0]))
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Faulty, lying and late workers, impatient callers, and the clock."""
+
+    world: World
+
+    @initialize(
+        max_workers=st.integers(1, 3),
+        max_tasks=st.one_of(st.none(), st.integers(1, 2)),
+        max_queue=st.one_of(st.none(), st.integers(0, 3)),
+        seed=st.integers(0, 3),
+    )
+    def open(self, max_workers, max_tasks, max_queue, seed):
+        self.world = World(
+            Settings(
+                max_workers,
+                init_timeout=5.0,
+                grace=2.0,
+                max_tasks_per_child=max_tasks,
+                max_queue=max_queue,
+            ),
+            seed,
+        )
+
+    def _pick(self, data, workers):
+        return data.draw(st.sampled_from(sorted(workers)))
+
+    # callers
+
+    @rule(timeout=LIMITS, queue_timeout=LIMITS, retries=st.integers(0, 1))
+    def submit(self, timeout, queue_timeout, retries):
+        if not self.world.ended:
+            self.world.submit(timeout, queue_timeout, retries)
+
+    @precondition(lambda self: self.world.core.queue)
+    @rule(data=st.data())
+    def cancel_queued(self, data):
+        self.world.cancel(self._pick(data, self.world.core.queue))
+
+    @precondition(lambda self: self.world.core.tasks)
+    @rule(data=st.data())
+    def kill_task(self, data):
+        self.world.say(ev.TaskKillRequested(self._pick(data, self.world.core.tasks)))
+
+    @rule()
+    def cancel_or_kill_what_is_answered(self):
+        if not self.world.ended:
+            for task, given in self.world.answers.items():
+                if given:
+                    assert self.world.say(ev.TaskCancelled(task)) == []
+                    assert self.world.say(ev.TaskKillRequested(task)) == []
+
+    @rule()
+    def await_warmth(self):
+        if not self.world.ended:
+            waiter = len(self.world.warm_answers)
+            self.world.warm_answers[waiter] = []
+            self.world.say(ev.WarmAwaited(waiter))
+
+    @rule()
+    def abandon_warmth(self):
+        if not self.world.ended:
+            for waiter, given in self.world.warm_answers.items():
+                if not given:
+                    self.world.say(ev.WarmAbandoned(waiter))
+                    self.world.abandoned_waiters.add(waiter)
+
+    # the launcher
+
+    @precondition(lambda self: self.world.unborn)
+    @rule(data=st.data())
+    def spawn(self, data):
+        self.world.spawn(self._pick(data, self.world.unborn))
+
+    @precondition(lambda self: self.world.unborn)
+    @rule(data=st.data())
+    def fail_to_start(self, data):
+        self.world.start_failed(self._pick(data, self.world.unborn))
+
+    # workers in order
+
+    @precondition(lambda self: self.world.unborn)
+    @rule(data=st.data())
+    def get_warm(self, data):
+        worker = self._pick(data, self.world.unborn)
+        if worker not in self.world.killed:
+            self.world.warm(worker)
+
+    @precondition(lambda self: self.world.running)
+    @rule(data=st.data(), outcome=st.sampled_from(ev.Outcome))
+    def finish_task(self, data, outcome):
+        self.world.done(self._pick(data, self.world.running), outcome)
+
+    @precondition(lambda self: self.world.stopped & self.world.alive)
+    @rule(data=st.data())
+    def stop_as_asked(self, data):
+        self.world.exit(self._pick(data, self.world.stopped & self.world.alive), 0)
+
+    # workers out of order: anything may be said in any state
+
+    @precondition(lambda self: self.world.alive)
+    @rule(data=st.data())
+    def say_anything(self, data):
+        worker = self._pick(data, self.world.alive)
+        task = data.draw(st.integers(0, 4))
+        event = data.draw(
+            st.sampled_from(
+                [
+                    ev.WorkerGreeted(worker),
+                    ev.WorkerReady(worker),
+                    ev.InitializerRaised(worker),
+                    ev.TaskDone(worker, task, ev.Outcome.RETURNED),
+                    ev.WorkerBrokeProtocol(worker, "wrote garbage", task),
+                    ev.WorkerChannelClosed(worker),
+                ]
+            )
+        )
+        if isinstance(event, ev.TaskDone) and self.world.running.get(worker) == task:
+            self.world.running.pop(worker)
+        self.world.say(event)
+
+    @precondition(lambda self: self.world.alive)
+    @rule(data=st.data(), code=st.sampled_from([0, 1, -9, None]), started=st.booleans())
+    def exit(self, data, code, started):
+        worker = self._pick(data, self.world.alive)
+        task = self.world.running.get(worker, 0) if started else 0
+        self.world.exit(worker, code, task)
+
+    @precondition(lambda self: self.world.killed)
+    @rule()
+    def reap(self):
+        self.world.reap()
+
+    # time and the end
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.6, 2.0, 5.0, 40.0]))
+    def pass_time(self, seconds):
+        if not self.world.ended:
+            self.world.pass_time(seconds)
+
+    @rule(cancel=st.booleans(), really=st.integers(0, 5))
+    def shut_down(self, cancel, really):
+        if not self.world.ended and not really:
+            self.world.say(ev.ShutdownRequested(cancel))
+
+    @rule(timeout=st.sampled_from([None, 0.0, 1.0, 60.0]), really=st.integers(0, 5))
+    def close(self, timeout, really):
+        if not self.world.ended and not really:
+            self.world.say(ev.CloseRequested(timeout))
+
+    # always
+
+    @invariant()
+    def the_ended_is_empty(self):
+        if self.world.ended:
+            assert not (self.world.alive | self.world.unborn)
+            assert not self.world.unanswered()
+
+    def teardown(self):
+        if not hasattr(self, "world"):
+            return
+        if not self.world.ended:
+            self.world.let_time_alone_pass()
+        if not self.world.ended:
+            self.world.heal()
+        self.world.close()
+
+
+CoreMachine.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestCore = CoreMachine.TestCase
+
+
+def test_a_worker_is_never_started_in_a_busy_loop():
+    """Workers that fail at once, for an hour: the delays grow, and the probes stay rare."""
+    world = World(Settings(4, init_timeout=5.0))
+    end = world.now + 3600
+    while world.now < end:
+        for worker in sorted(world.unborn):
+            world.start_failed(worker)
+        deadline = world.core.next_deadline()
+        assert deadline is not None, "it would never probe again"
+        world.pass_time(deadline - world.now)
+    assert world.core.health is ev.Health.BROKEN
+    assert len(world.starts) < 200
+
+
+def test_a_worker_that_dies_as_soon_as_it_is_warm_is_no_busy_loop_either():
+    world = World(Settings(2, init_timeout=5.0))
+    end = world.now + 3600
+    while world.now < end:
+        for worker in sorted(world.unborn):
+            world.warm(worker)
+            world.exit(worker, 1)
+        deadline = world.core.next_deadline()
+        assert deadline is not None
+        world.pass_time(deadline - world.now)
+    assert len(world.starts) < 1000
+    assert not world.in_state(State.IDLE)

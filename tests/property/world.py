@@ -1,0 +1,227 @@
+"""A world without processes around the real core: it obeys commands and notes every answer."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from warmpool import events as ev
+from warmpool.core import Core, Phase, Settings
+from warmpool.lifecycle import WARM, State
+
+
+class World:
+    """Workers as the outside sees them, and a check of each command against it."""
+
+    def __init__(self, settings: Settings, seed: int = 0) -> None:
+        self.core = Core(settings, random.Random(seed).random)
+        self.now = 1000.0
+        self.unborn: set[int] = set()
+        self.alive: set[int] = set()
+        self.killed: set[int] = set()
+        self.stopped: set[int] = set()
+        self.running: dict[int, int] = {}
+        self.answers: dict[int, list[ev.Command]] = {}
+        self.specs: dict[int, ev.TaskSpec] = {}
+        self.cancelled: set[int] = set()
+        self.warm_answers: dict[int, list[ev.Failure | None]] = {}
+        self.abandoned_waiters: set[int] = set()
+        self.health: list[ev.Health] = []
+        self.reports: list[ev.ReportFailure] = []
+        self.starts: list[float] = []
+        self.ended = 0
+        self._ids = itertools.count(1)
+        self.obey(self.core.open(self.now))
+
+    # ------------------------------------------------------------------ events in
+
+    def say(self, event: ev.Event) -> list[ev.Command]:
+        """Tell the core, obey it, and check everything that must always be true."""
+        commands = self.core.handle(event, self.now)
+        self.obey(commands)
+        return commands
+
+    def submit(
+        self,
+        timeout: float | None = None,
+        queue_timeout: float | None = None,
+        retries: int = 0,
+    ) -> int:
+        spec = ev.TaskSpec(next(self._ids), timeout, queue_timeout, retries)
+        self.specs[spec.id] = spec
+        self.answers[spec.id] = []
+        self.say(ev.TaskSubmitted(spec))
+        return spec.id
+
+    def cancel(self, task: int) -> None:
+        """The future is cancelled: only one that was never handed over can be."""
+        self.cancelled.add(task)
+        self.say(ev.TaskCancelled(task))
+
+    def exit(self, worker: int, code: int | None = 0, started: int = 0) -> None:
+        self.alive.discard(worker)
+        self.running.pop(worker, None)
+        self.say(ev.WorkerExited(worker, code, started))
+
+    def spawn(self, worker: int) -> None:
+        self.unborn.discard(worker)
+        self.alive.add(worker)
+        self.say(ev.WorkerSpawned(worker, 10_000 + worker))
+
+    def start_failed(self, worker: int) -> None:
+        self.unborn.discard(worker)
+        failure = ev.Failure(ev.FailureKind.START_FAILED, worker, stage="starting")
+        self.say(ev.WorkerStartFailed(worker, failure))
+
+    def done(self, worker: int, outcome: ev.Outcome = ev.Outcome.RETURNED) -> None:
+        task = self.running.pop(worker)
+        self.say(ev.TaskDone(worker, task, outcome, b"payload"))
+
+    def warm(self, worker: int) -> None:
+        """All that it takes to get a worker warm."""
+        if worker in self.unborn:
+            self.spawn(worker)
+        self.say(ev.WorkerGreeted(worker))
+        self.say(ev.WorkerReady(worker))
+
+    def warm_all(self) -> None:
+        for worker in sorted(self.unborn | self.in_state(State.STARTING)):
+            self.warm(worker)
+
+    # ------------------------------------------------------------------ time
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass as the supervisor does, from deadline to deadline."""
+        until = self.now + seconds
+        while (deadline := self.core.next_deadline()) is not None and deadline <= until:
+            self.now = max(self.now, deadline)
+            self.say(ev.TimePassed())
+        self.now = until
+
+    def reap(self) -> None:
+        """SIGKILL does its work, and so does giving up a start."""
+        for worker in sorted(self.killed):
+            if worker in self.unborn:
+                self.start_failed(worker)
+            elif worker in self.alive:
+                self.exit(worker, -9)
+        self.killed.clear()
+
+    # ------------------------------------------------------------------ commands out
+
+    def obey(self, commands: list[ev.Command]) -> None:
+        for command in commands:
+            assert not self.ended, f"{command} after the end"
+            self.obey_one(command)
+        self.core.validate()
+        assert len(self.alive | self.unborn) <= self.core.settings.max_workers  # I11
+
+    def obey_one(self, command: ev.Command) -> None:
+        match command:
+            case ev.StartWorker(worker):
+                assert worker not in self.alive | self.unborn
+                self.unborn.add(worker)
+                self.starts.append(self.now)
+            case ev.DispatchTask(worker, task):
+                assert worker in self.alive
+                assert worker not in self.killed | self.stopped
+                assert worker not in self.running, "one task at a time"
+                assert not self.answers[task]
+                self.running[worker] = task
+            case ev.StopWorker(worker):
+                assert worker in self.alive
+                assert worker not in self.running
+                self.stopped.add(worker)
+            case ev.KillWorker(worker):
+                assert worker in self.alive | self.unborn
+                self.running.pop(worker, None)
+                self.killed.add(worker)
+            case ev.AbandonWorker(worker):
+                assert worker in self.alive | self.unborn
+                self.alive.discard(worker)
+                self.unborn.discard(worker)
+                self.killed.discard(worker)
+            case ev.SettleTask(task) | ev.DropTask(task):
+                self.answers[task].append(command)
+                assert len(self.answers[task]) == 1, "one answer"  # I10
+            case ev.AnswerWarm(waiter, failure):
+                self.warm_answers[waiter].append(failure)
+                assert len(self.warm_answers[waiter]) == 1
+                assert waiter not in self.abandoned_waiters
+            case ev.ReportFailure():
+                self.reports.append(command)
+            case ev.ChangeHealth(health):
+                assert not self.health or self.health[-1] is not health
+                self.health.append(health)
+            case ev.EndPool():
+                self.ended += 1
+
+    # ------------------------------------------------------------------ looking
+
+    def in_state(self, *states: State) -> set[int]:
+        workers = self.core.roster.workers.values()
+        return {worker.id for worker in workers if worker.state in states}
+
+    def failure(self, task: int) -> ev.Failure:
+        (answer,) = self.answers[task]
+        assert isinstance(answer, ev.SettleTask)
+        assert answer.failure is not None
+        return answer.failure
+
+    def unanswered(self) -> set[int]:
+        """Tasks without an answer. (One cancelled at dispatch needs none.)"""
+        return {t for t, given in self.answers.items() if not given} - self.cancelled
+
+    # ------------------------------------------------------------------ how it must end
+
+    def let_time_alone_pass(self) -> None:
+        """Workers do nothing more, but die if killed: all that is bounded has to be answered."""
+        for _ in range(10_000):
+            self.reap()
+            if not self.unanswered():
+                break
+            deadline = self.core.next_deadline()
+            if deadline is None:
+                break
+            self.pass_time(deadline - self.now)
+        unlimited = {task for task in self.running.values() if self.specs[task].timeout is None}
+        assert self.unanswered() <= unlimited, "a future would be pending for ever"
+
+    def heal(self) -> None:
+        """Faults stop: the pool has to get fully warm."""
+        for _ in range(200):
+            self.reap()
+            for worker in sorted(self.stopped & self.alive):
+                self.exit(worker, 0)
+            self.stopped.clear()
+            for worker in sorted(self.unborn):
+                self.spawn(worker)
+            for worker in sorted(self.in_state(State.STARTING)):
+                self.say(ev.WorkerGreeted(worker))
+            for worker in sorted(self.in_state(State.INITIALIZING)):
+                self.say(ev.WorkerReady(worker))
+            for worker in sorted(self.running):
+                self.done(worker)
+            if self.core.phase is not Phase.OPEN or self.core.roster.all_warm():
+                break
+            deadline = self.core.next_deadline()
+            self.pass_time(0.0 if deadline is None else max(0.0, deadline - self.now))
+        if self.core.phase is Phase.OPEN:
+            assert len(self.in_state(*WARM)) == self.core.settings.max_workers
+            assert self.core.health is ev.Health.READY
+            assert not self.core.queue
+
+    def close(self) -> None:
+        """Closing answers everything and ends, though no worker listens."""
+        if not self.ended:
+            self.say(ev.CloseRequested(1.0))
+            for _ in range(100):
+                self.reap()
+                if self.ended:
+                    break
+                self.pass_time(1.0)
+        assert self.ended == 1
+        assert not self.unanswered()
+        assert not (self.alive | self.unborn)
+        for waiter, given in self.warm_answers.items():
+            assert len(given) == 1 or waiter in self.abandoned_waiters
