@@ -1,7 +1,7 @@
 """``python -m warmpool``: the command line.
 
-Workers started by spawn import this module again under another name, so it does nothing, and imports nothing, unless
-it is the program.
+Workers that are started by spawn import this module again, under another name. So it does nothing
+and imports nothing unless it is the program.
 """
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import Any
 
-from warmpool import Health, RemoteTraceback, WarmPool, WarmpoolError, __version__
+from warmpool import Health, RemoteTraceback, WarmPool, WarmpoolError, __version__, start
 from warmpool.cli_io import FailuresFile, Input, Output, WriteFailed, describe
-from warmpool.cli_map import MapLoop, Waker
+from warmpool.cli_map import MapLoop
+from warmpool.cli_news import News
 from warmpool.cli_target import UnusableTarget, load
 from warmpool.cli_worker import warm_up
 from warmpool.progress import make_progress
@@ -30,7 +31,6 @@ _QUICK = 0.5
 
 _WINDOW_PER_WORKER = 4
 _STDIN_NAMES = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
-_START_METHODS = ("template", "forkserver", "spawn", "fork")
 
 _EPILOG = """\
 Without --jsonl an item is a line, empty or not, without its line end, as a string; bytes that are
@@ -127,7 +127,7 @@ def _build_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         default=60.0,
         help="time limit for a worker to get warm (default: %(default)s)",
     )
-    add("--start-method", choices=_START_METHODS, help="how workers are started")
+    add("--start-method", choices=start.AVAILABLE, help="how workers are started")
     add("--failures", metavar="FILE", help="write failed items, with tracebacks, to this file")
     add(
         "--progress",
@@ -209,10 +209,11 @@ def _run_map(arguments: argparse.Namespace) -> int:
         if arguments.failures is not None:
             failures = stack.enter_context(closing(_open_failures(arguments.failures)))
         source = stack.enter_context(closing(Input(sources, stdin, jsonl=arguments.jsonl)))
-        waker = stack.enter_context(closing(Waker()))
+        news = stack.enter_context(closing(News()))
+        stack.enter_context(news.noting_log())
         # Signals are only noted from here on: an exception in the middle of the pool's start, or of
         # a submit, would leave it in an unknown state.
-        with waker.catch_signals() as signals:
+        with news.noting_signals():
             pool = _make_pool(arguments, warm_up, (function, initializer))
             stack.callback(pool.close, timeout=_QUICK)
             progress = make_progress(
@@ -231,22 +232,22 @@ def _run_map(arguments: argparse.Namespace) -> int:
                 failures=failures,
                 progress=progress,
                 window=_WINDOW_PER_WORKER * pool.max_workers,
-                waker=waker,
+                news=news,
             )
             try:
-                report = loop.run(signals)
+                report = loop.run()
             except WriteFailed as error:
                 progress.say(str(error))
                 return _FAILED
         progress.stop()
         if report.broken is not None:
-            progress.say(f"stopped, because the pool is broken: {_explain(report.broken)}")
+            progress.say(f"stopped, because no worker gets warm: {_explain(report.broken)}")
         if report.signal is not None:
             progress.say(f"stopped by {signal.Signals(report.signal).name}")
         progress.summarize(loop.snapshot())
         if report.signal is not None:
             return 128 + report.signal
-        pool.close()
+        pool.close(timeout=_QUICK if report.broken else None)
         return _FAILED if report.failed or report.unread or report.broken else 0
 
 
@@ -319,7 +320,7 @@ def _make_pool(
             init_timeout=arguments.init_timeout,
             name="map",
         )
-    except (ValueError, NotImplementedError) as error:  # a start method that is not to be had here
+    except (ValueError, NotImplementedError) as error:
         raise UsageError(str(error)) from None
 
 
@@ -330,15 +331,16 @@ def _find_breakdown(pool: WarmPool) -> BaseException | None:
         pool.wait_warm(timeout=0)
     except WarmpoolError as error:
         return error
-    return None  # it has healed in between
+    except TimeoutError:  # it is about to heal
+        return None
+    return None
 
 
 def _explain(error: BaseException) -> str:
-    """Return the message of an error with those of its causes, without tracebacks."""
-    messages = []
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, RemoteTraceback):
-        facts = describe(cause)
-        messages.append(f"{facts['type']}: {facts['message']}")
-        cause = cause.__cause__
-    return "; because of ".join(messages)
+    """Return what the first cause of an error says, and where the worker was."""
+    while error.__cause__ is not None and not isinstance(error.__cause__, RemoteTraceback):
+        error = error.__cause__
+    message: str = describe(error)["message"]
+    lines = error.__cause__.tb.splitlines() if error.__cause__ is not None else []
+    places = [line.strip() for line in lines if line.startswith("  File ")]
+    return f"{message} ({places[-1]})" if places else message

@@ -8,17 +8,12 @@ one that is not. While it is full, no input is read.
 
 from __future__ import annotations
 
-import os
 import select
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from warmpool.cli_io import (
@@ -31,6 +26,7 @@ from warmpool.cli_io import (
     failure_line,
     success_line,
 )
+from warmpool.cli_news import News
 from warmpool.errors import PoolBroken
 from warmpool.progress import Progress, Snapshot
 
@@ -38,71 +34,6 @@ _CHECK_INTERVAL = 1.0
 _LAST_WRITE_TIMEOUT = 0.3
 
 Function = Callable[[Any], Any]
-
-
-class Waker:
-    """Ends a ``poll`` from another thread, or from a signal handler."""
-
-    def __init__(self) -> None:
-        self.fd, self._write_fd = os.pipe()
-        os.set_blocking(self.fd, False)
-        os.set_blocking(self._write_fd, False)
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def wake(self, _future: Future[Any] | None = None) -> None:
-        """Make `fd` readable; fits as a done-callback."""
-        # A pool thread may call this while, or after, the loop's thread closes the pipe. Without
-        # the lock the byte could land in whatever has got the number of the descriptor since.
-        with self._lock:
-            if self._closed:
-                return
-            try:
-                os.write(self._write_fd, b"\0")
-            except BlockingIOError:  # full: it is readable already, which is all that was wanted
-                return
-
-    def clear(self) -> None:
-        """Make `fd` unreadable until the next `wake`. Call it only when it is readable."""
-        os.read(self.fd, select.PIPE_BUF)
-
-    def close(self) -> None:
-        """Close both ends."""
-        with self._lock:
-            self._closed = True
-            os.close(self.fd)
-            os.close(self._write_fd)
-
-    @contextmanager
-    def catch_signals(self) -> Iterator[list[int]]:
-        """Collect SIGINT and SIGTERM in a list, and wake at each, instead of dying of them.
-
-        A handler that raised could hit the pool in the middle of a submit. After the first signal
-        the second kills the process: whatever hangs, Ctrl-C twice ends it.
-        """
-        caught: list[int] = []
-
-        def note(signum: int, _frame: FrameType | None) -> None:
-            caught.append(signum)
-            for each in before:
-                signal.signal(each, signal.SIG_DFL)
-
-        # What is ignored stays so: nohup, and a shell's background job, mean it.
-        wanted = [
-            each
-            for each in (signal.SIGINT, signal.SIGTERM)
-            if signal.getsignal(each) is not signal.SIG_IGN
-        ]
-        before = {each: signal.signal(each, note) for each in wanted}
-        # The kernel may give the signal to any thread. Then it interrupts no poll in this one, and
-        # Python would run the handler after it: only the byte that C code writes ends the poll.
-        wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        try:
-            yield caught
-        finally:
-            signal.set_wakeup_fd(wakeup_before)
-            for each, handler in before.items():
-                signal.signal(each, handler)
 
 
 @dataclass
@@ -137,7 +68,7 @@ class MapLoop:
         failures: Takes the failed items once more, None if nobody wants them.
         progress: Shows how it goes.
         window: How many items may be on their way at once.
-        waker: Ends the waiting.
+        news: What happens elsewhere; ends the waiting.
     """
 
     def __init__(
@@ -152,7 +83,7 @@ class MapLoop:
         failures: FailuresFile | None,
         progress: Progress,
         window: int,
-        waker: Waker,
+        news: News,
     ) -> None:
         self._function = function
         self._executor = executor
@@ -169,28 +100,25 @@ class MapLoop:
         self._next_refresh = 0.0
         self._end = 0
         self._report = Report()
-        self._waker = waker
+        self._news = news
         self._poller = select.poll()
         self._interests: dict[int, int] = {}
 
-    def run(self, signals: Sequence[int]) -> Report:
+    def run(self) -> Report:
         """Run until the input has ended and everything is written, or a signal comes.
-
-        Args:
-            signals: Those that came; each wakes the waker as well.
 
         Raises:
             BrokenPipeError: Nobody reads the output any more.
             WriteFailed: An output cannot be written.
         """
-        while not signals:
+        while self._news.signal is None:
             self._emit_done()
             self._fill()
             self._check()
             if not self._window and not self._output.pending and not self._wants_input:
                 return self._report
             self._wait()
-        self._report.signal = signals[0]
+        self._report.signal = self._news.signal
         self._emit_interrupted()
         self._write_last()
         return self._report
@@ -273,6 +201,8 @@ class MapLoop:
 
     def _check(self) -> None:
         """Look after the pool and the progress, each at its own interval."""
+        for text in self._news.take_messages():
+            self._progress.say(text)
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + _CHECK_INTERVAL
@@ -297,24 +227,24 @@ class MapLoop:
         )
 
     def _wait(self) -> None:
-        output, waker = self._output, self._waker
+        output, news = self._output, self._news
         if self._window and self._output.has_room:
             oldest = self._window[0][1]
             if oldest is not self._watched:
                 # Only the oldest can let the loop go on: one callback per wait, not per item.
                 self._watched = oldest
-                oldest.add_done_callback(waker.wake)
+                oldest.add_done_callback(news.wake)
         reading = self._input.fd if len(self._window) < self._limit and self._wants_input else None
         # Without POLLOUT too, poll tells when the last reader of a pipe has gone.
-        interests = {waker.fd: select.POLLIN, output.fd: select.POLLOUT if output.pending else 0}
+        interests = {news.fd: select.POLLIN, output.fd: select.POLLOUT if output.pending else 0}
         if reading is not None:
             interests[reading] = select.POLLIN
         self._register(interests)
         now = time.monotonic()
         timeout = max(0.0, min(self._next_check, self._next_refresh) - now)
         ready = dict(self._poller.poll(timeout * 1000))
-        if waker.fd in ready:
-            waker.clear()
+        if news.fd in ready:
+            news.clear()
         if output.fd in ready:
             if not output.pending:
                 raise BrokenPipeError

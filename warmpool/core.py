@@ -7,8 +7,7 @@ Rules:
 2. Each event is handled to its end: when ``handle`` returns, :meth:`Core.validate` holds.
 3. An event that does not fit is refused with ``InvalidTransition`` and changes nothing; but what a
    *worker* says out of turn is not refused, it is a broken protocol and costs that worker (I13).
-4. Every task and every waiter gets exactly one answer (I10): answering takes it out of the books,
-   and only what is in the books is answered.
+4. Every task and every waiter gets exactly one answer (I10).
 
 The bound on a future, by construction: a queued task waits for a worker to get idle or for the
 pool to be broken; each start is bounded by ``init_timeout``, each wait between two by the longest
@@ -18,14 +17,14 @@ its worker's death.
 
 from __future__ import annotations
 
-import enum
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from warmpool import events as ev
 from warmpool.deadlines import Deadlines, Owner
+from warmpool.ending import CLOSED, CLOSING, DRAINING, OPEN, Ending, Phase, Step
 from warmpool.events import Failure, FailureKind
 from warmpool.lifecycle import (
     BUSY,
@@ -39,34 +38,14 @@ from warmpool.lifecycle import (
     Worker,
 )
 from warmpool.restart import RestartPolicy
-from warmpool.roster import Roster, Slot
+from warmpool.roster import Roster
+from warmpool.tasks import TaskBook
 
 LINGER = 0.5
 """Seconds between a worker's end of file and its kill: closing descriptors is the last but one
 thing that the kernel does for a dying process, so nearly always its exit follows at once."""
 
-KILL_RESERVE = 0.2
-"""Of a ``close(timeout)``, what is kept for SIGKILL and reaping: this or a fifth, if less."""
-
-ABANDON_AFTER = 10.0
-"""Seconds that a closing pool waits for SIGKILL to work: a process in uninterruptible sleep (dead
-network file system) does not die before its system call ends."""
-
-FREE_RUNS = 3
-"""How often a task that never started is handed on: a task that kills each worker before it can
-note its start (an argument too large for memory) would else kill workers for ever."""
-
-
-_KILL, _ABANDON = 0, 1  # The two deadlines of a closing pool.
-
-
-class Phase(enum.Enum):
-    """How far the pool is on its way to its end."""
-
-    OPEN = "open"
-    DRAINING = "draining"
-    CLOSING = "closing"
-    CLOSED = "closed"
+_JUST_IDLE = frozenset({IDLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +57,7 @@ class Settings:
     grace: float = 5.0
     max_tasks_per_child: int | None = None
     max_queue: int | None = None
-    restart: RestartPolicy = RestartPolicy()
-
-
-@dataclass(slots=True)
-class Task:
-    """A task that has not been answered."""
-
-    spec: ev.TaskSpec
-    retries: int
-    """Runs that are left after a failed one."""
-    free_runs: int = FREE_RUNS
-    worker: int | None = None
-    # Invariant: None exactly while the task is queued.
-    queue_deadline: float | None = None
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
 class Core:
@@ -104,22 +70,21 @@ class Core:
 
     def __init__(self, settings: Settings, random: Callable[[], float]) -> None:
         self.settings = settings
-        self.phase = Phase.OPEN
         self.health = ev.Health.WARMING
-        self.tasks: dict[int, Task] = {}
-        self.queue: OrderedDict[int, None] = OrderedDict()
         self.waiters: dict[int, None] = {}
-        self.submitted = 0
-        self.settled: Counter[str] = Counter()
-        self._deadlines = Deadlines(self._holds)
-        self.roster = Roster(
-            settings.max_workers, settings.init_timeout, settings.restart, random, self._deadlines
-        )
-        self._kill_at: float | None = None
-        self._abandon_at: float | None = None
-        # Invariant: exactly one of the two is set while CLOSING, none in other phases.
         self._now = 0.0
         self._out: list[ev.Command] = []
+        deadlines = self._deadlines = Deadlines(self._holds)
+        self.ending = Ending(deadlines)
+        self.book = TaskBook(deadlines)
+        self.roster = Roster(
+            settings.max_workers,
+            settings.init_timeout,
+            settings.restart,
+            random,
+            deadlines,
+            self._emit,
+        )
         self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.TaskSubmitted: self._on_submitted,
             ev.TaskCancelled: self._on_cancelled,
@@ -131,7 +96,7 @@ class Core:
             ev.TimePassed: self._on_time,
             ev.WorkerSpawned: self._on_spawned,
             ev.WorkerStartFailed: self._on_start_failed,
-            ev.WorkerGreeted: self._on_said,
+            ev.WorkerGreeted: self._on_greeted,
             ev.WorkerReady: self._on_ready,
             ev.InitializerRaised: self._on_initializer_raised,
             ev.TaskDone: self._on_task_done,
@@ -145,8 +110,7 @@ class Core:
     def open(self, now: float) -> list[ev.Command]:
         """Start the first workers."""
         self._begin(now)
-        for slot in self.roster.slots:
-            self._start(slot)
+        self.roster.place_all(now)
         return self._out
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
@@ -163,95 +127,92 @@ class Core:
         """When :class:`~warmpool.events.TimePassed` is to be said at the latest."""
         return self._deadlines.next()
 
+    @property
+    def phase(self) -> Phase:
+        """How far the pool is on its way to its end."""
+        return self.ending.phase
+
     def census(self) -> ev.Census:
         """Count what there is."""
+        waiting = len(self.book.queue)
         return ev.Census(
             health=self.health,
             workers=dict(Counter(w.state.value for w in self.roster.workers.values())),
-            queued=len(self.queue),
-            running=len(self.tasks) - len(self.queue),
+            queued=waiting,
+            running=len(self.book.tasks) - waiting,
             workers_started=self.roster.started,
             workers_failed=self.roster.failed,
-            tasks_submitted=self.submitted,
-            tasks_settled=dict(self.settled),
+            tasks_submitted=self.book.submitted,
+            tasks_settled=dict(self.book.settled),
         )
+
+    def _begin(self, now: float) -> None:
+        self._now = now
+        self._out = []
+
+    def _emit(self, command: ev.Command) -> None:
+        self._out.append(command)
 
     # ------------------------------------------------------------------ tasks
 
     def _on_submitted(self, event: ev.TaskSubmitted) -> None:
         spec = event.task
-        if spec.id in self.tasks:
+        if spec.id in self.book.tasks:
             raise InvalidTransition(f"task {spec.id} was submitted before")
-        self.submitted += 1
-        self.tasks[spec.id] = Task(spec, spec.retries)
-        if self.phase is not Phase.OPEN:
+        self.book.add(spec)
+        limit = self.settings.max_queue
+        if self.phase is not OPEN:
             self._fail(spec.id, Failure(FailureKind.POOL_CLOSED))
-        elif self._is_saturated():
-            limit = self.settings.max_queue
+        elif limit is not None and len(self.book.queue) >= limit and not self.roster.idle:
             self._fail(spec.id, Failure(FailureKind.POOL_SATURATED, limit=limit))
         else:
             self._enqueue(spec.id)
 
-    def _is_saturated(self) -> bool:
-        limit = self.settings.max_queue
-        return limit is not None and len(self.queue) >= limit and not self.roster.idle
-
     def _enqueue(self, id: int, *, first: bool = False) -> None:
-        self.tasks[id].worker = None
+        task = self.book.tasks[id]
         if self.roster.broken_at is not None:
             self._fail(id, Failure(FailureKind.POOL_BROKEN, cause=self.roster.last_failure))
-            return
-        self.queue[id] = None
-        if first:
-            self.queue.move_to_end(id, last=False)
-        self._assign()
-        task = self.tasks[id]
-        if task.worker is None and task.spec.queue_timeout is not None:
-            task.queue_deadline = self._now + task.spec.queue_timeout
-            self._deadlines.add(task.queue_deadline, Owner.TASK, id)
+        else:
+            self.book.enqueue(task, self._now, first=first)
+            self._assign()
 
     def _assign(self) -> None:
-        # The worker that was idle for the shortest time: its caches are warm.
-        idle = self.roster.idle
-        while self.queue and idle:
-            id, _ = self.queue.popitem(last=False)
-            worker = self.roster.workers[next(reversed(idle))]
-            task = self.tasks[id]
-            task.worker, task.queue_deadline = worker.id, None
-            worker.task = id
-            self.roster.move(worker, ev.DispatchTask, self._now)
-            limit = task.spec.timeout
-            if limit is not None:
-                self.roster.set_deadline(worker, self._now + limit)
-            self._out.append(ev.DispatchTask(worker.id, id))
+        book, roster = self.book, self.roster
+        while book.queue and roster.idle:
+            # The worker that was idle for the shortest time: its caches are warm.
+            worker = roster.workers[next(reversed(roster.idle))]
+            task = book.take_next(worker.id)
+            worker.task = task.spec.id
+            roster.move(worker, ev.DispatchTask, self._now)
+            if task.spec.timeout is not None:
+                roster.set_deadline(worker, self._now + task.spec.timeout)
+            self._out.append(ev.DispatchTask(worker.id, task.spec.id))
 
     def _on_cancelled(self, event: ev.TaskCancelled) -> None:
-        task = self.tasks.get(event.task)
+        task = self.book.tasks.get(event.task)
         if task is None:
             return  # Answered in the same instant.
-        worker = None if task.worker is None else self.roster.workers[task.worker]
-        if worker is not None:
-            if worker.state is not BUSY:
-                raise InvalidTransition("a task was cancelled that was sent")
-            worker.task = None
-            self.roster.set_deadline(worker, None)
-            self.roster.move(worker, ev.TaskCancelled, self._now)
-        if worker is None:
+        if task.worker is None:
             self._drop(event.task)
-        else:
-            self._forget(event.task, "cancelled")
-            self._after_task(worker)
-        self._wind_down()
+            self._wind_down()
+            return
+        # It was cancelled in the instant of dispatch, and not sent.
+        worker = self.roster.workers[task.worker]
+        self.roster.move(worker, ev.TaskCancelled, self._now)
+        worker.task = None
+        self.roster.set_deadline(worker, None)
+        self.book.forget(event.task, "cancelled")
+        self._after_task(worker)
 
     def _on_kill_requested(self, event: ev.TaskKillRequested) -> None:
-        task = self.tasks.get(event.task)
+        task = self.book.tasks.get(event.task)
         if task is None:
             return
         if task.worker is None:
             self._drop(event.task)
         else:
-            worker = self.roster.workers[task.worker]
             task.retries = 0  # Else it would run again, against the wish of its owner.
+            worker = self.roster.workers[task.worker]
             self._kill(worker, self._failure(FailureKind.KILL_REQUESTED, worker, started=True))
         self._wind_down()
 
@@ -263,50 +224,38 @@ class Core:
             worker.task = None
             worker.tasks_done += 1
             self.roster.slots[worker.slot].failures = 0
-            if worker.deadline is not None:
-                self.roster.set_deadline(worker, None)
-            self._forget(event.task, event.outcome.value)
+            worker.deadline = None
+            self.book.forget(event.task, event.outcome.value)
             self._out.append(ev.SettleTask(event.task, event.outcome, event.payload))
             self._after_task(worker)
 
     def _after_task(self, worker: Worker) -> None:
         limit = self.settings.max_tasks_per_child
-        if self.phase is Phase.CLOSING or (limit is not None and worker.tasks_done >= limit):
-            self._stop(worker)
+        if self.phase is CLOSING or (limit is not None and worker.tasks_done >= limit):
+            self.roster.stop(worker, self._now, self.settings.grace)
         else:
             self._assign()
-        if self.phase is not Phase.OPEN:
+        if self.phase is not OPEN:
             self._wind_down()
 
     def _fail(self, id: int, failure: Failure) -> None:
-        self._forget(id, "failed")
+        self.book.forget(id, "failed")
         self._out.append(ev.SettleTask(id, failure=failure))
 
     def _drop(self, id: int) -> None:
-        self._forget(id, "cancelled")
+        self.book.forget(id, "cancelled")
         self._out.append(ev.DropTask(id))
 
-    def _forget(self, id: int, outcome: str) -> None:
-        del self.tasks[id]
-        self.queue.pop(id, None)
-        self.settled[outcome] += 1
-
     def _fail_or_rerun(self, id: int, failure: Failure) -> None:
-        # A task that never started runs elsewhere by itself; one that may have started only at
-        # the caller's wish (promise 5).
-        task = self.tasks[id]
-        may_rerun = self.phase in (Phase.OPEN, Phase.DRAINING)
-        if may_rerun and not failure.started and task.free_runs:
-            task.free_runs -= 1
-            self._enqueue(id, first=True)
-        elif may_rerun and failure.started and task.retries:
-            task.retries -= 1
-            self._enqueue(id)
+        task = self.book.tasks[id]
+        if self.phase in (OPEN, DRAINING) and task.may_rerun(failure):
+            self._enqueue(id, first=not failure.started)
+            if self._wants_workers():
+                self.roster.place_all(self._now)
         else:
             self._fail(id, failure)
-        self._refill()
 
-    # ------------------------------------------------------------------ workers: what they say
+    # ------------------------------------------------------------------ what workers say
 
     def _heard(self, worker: Worker, cause: type[ev.WorkerEvent]) -> bool:
         """Move the worker by what it said; False if it may not say that now."""
@@ -316,8 +265,8 @@ class Core:
         self._break_protocol(worker, f"said {cause.__name__} while {worker.state.value}")
         return False
 
-    def _on_said(self, event: ev.WorkerGreeted) -> None:
-        self._heard(self.roster[event.worker], type(event))
+    def _on_greeted(self, event: ev.WorkerGreeted) -> None:
+        self._heard(self.roster[event.worker], ev.WorkerGreeted)
 
     def _on_ready(self, event: ev.WorkerReady) -> None:
         worker = self.roster[event.worker]
@@ -326,8 +275,7 @@ class Core:
         worker.ready_at = self._now
         self.roster.set_deadline(worker, None)
         if self.roster.broken_at is not None:
-            self.roster.heal()
-            self._refill(at_once=True)
+            self.roster.heal(self._now, refill=self._wants_workers())
         self._assign()
         self._wind_down()
         if self.waiters and self.roster.all_warm():
@@ -346,11 +294,14 @@ class Core:
 
     def _break_protocol(self, worker: Worker, detail: str, last_started: int | None = None) -> None:
         if worker.state is KILLING:
-            return
+            return  # Its answer was given when that was decided.
+        # It could say something, so its task, if it has one, did not get lost on the way: only
+        # the flight recorder, where it was asked, can vouch for the contrary.
         started = worker.task is not None and last_started in (worker.task, None)
         failure = self._failure(FailureKind.BROKE_PROTOCOL, worker, detail=detail, started=started)
+        if worker.ready_at is not None:
+            self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
         self._kill(worker, failure, ev.WorkerBrokeProtocol)
-        self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
 
     def _on_channel_closed(self, event: ev.WorkerChannelClosed) -> None:
         worker = self.roster[event.worker]
@@ -362,16 +313,10 @@ class Core:
                 started=True,
             )
             self.roster.set_deadline(worker, self._now + LINGER)
-            self.roster.move(worker, ev.WorkerChannelClosed, self._now)
-            self._refresh_health()
-        else:
-            self._heard(worker, ev.WorkerChannelClosed)
+        self._heard(worker, ev.WorkerChannelClosed)
+        self._refresh_health()
 
-    # ------------------------------------------------------------------ workers: birth and death
-
-    def _start(self, slot: Slot) -> None:
-        worker = self.roster.start(slot, self._now)
-        self._out.append(ev.StartWorker(worker.id, slot.index))
+    # ------------------------------------------------------------------ birth and death
 
     def _on_spawned(self, event: ev.WorkerSpawned) -> None:
         worker = self.roster[event.worker]
@@ -391,18 +336,18 @@ class Core:
         if before is KILLING or (before is STOPPING and worker.suspicion is None):
             self._bury(worker)
             return
-        # A worker that died by itself after its end of file died of what it did before.
+        # One that died by itself after its end of file died of what it did before that.
         stage = before.value if worker.suspicion is None else worker.suspicion.stage
         started = worker.task is not None and worker.task == event.last_started
         failure = self._failure(
             FailureKind.DIED, worker, stage=stage, exitcode=event.exitcode, started=started
         )
-        if worker.ready_at is None or not (started or self.roster.proved_itself(worker, self._now)):
-            self._start_failed(worker, failure)
-        else:
+        task, worker.task = worker.task, None
+        if started or self.roster.proved_itself(worker, self._now):
             self.roster.slots[worker.slot].failures = 0
             self._out.append(ev.ReportFailure(failure, "it is replaced"))
-        task, worker.task = worker.task, None
+        else:
+            self._start_failed(worker, failure)
         if task is not None:
             self._fail_or_rerun(task, failure)
         self._bury(worker)
@@ -413,67 +358,46 @@ class Core:
         failure: Failure | None,
         cause: type[ev.KillWorker | ev.WorkerBrokeProtocol] = ev.KillWorker,
     ) -> None:
-        """Kill a worker; its task, and its slot if it was warming, fail of the failure."""
-        task, worker.task = worker.task, None
-        was_warming = worker.state in WARMING
-        was_suspect = worker.suspicion is not None and worker.ready_at is None
-        self.roster.set_deadline(worker, None)
-        self.roster.move(worker, cause, self._now)
-        self._out.append(ev.KillWorker(worker.id))
-        if failure is not None and (was_warming or was_suspect):
+        """Kill a worker. Its task fails of the failure; so does its start, if it was not warm."""
+        warm_once = worker.ready_at is not None
+        # An initializer that raised was counted then.
+        counts = worker.state is not STOPPING or worker.suspicion is not None
+        task = self.roster.kill(worker, self._now, cause)
+        if failure is not None and counts and not warm_once:
             self._start_failed(worker, failure)
         if task is not None:
             assert failure is not None  # I10
             self._fail_or_rerun(task, failure)
         self._refresh_health()
 
-    def _stop(self, worker: Worker) -> None:
-        self.roster.move(worker, ev.StopWorker, self._now)
-        self.roster.set_deadline(worker, self._now + self.settings.grace)
-        self._out.append(ev.StopWorker(worker.id))
-
     def _bury(self, worker: Worker) -> None:
-        self._place(self.roster.bury(worker))
+        slot = self.roster.bury(worker)
+        if self._wants_workers():
+            self.roster.place(slot, self._now)
         self._wind_down()
         self._refresh_health()
 
-    # ------------------------------------------------------------------ slots and health
-
-    def _wants_workers(self) -> bool:
-        return self.phase is Phase.OPEN or (self.phase is Phase.DRAINING and bool(self.queue))
-
-    def _place(self, slot: Slot, *, at_once: bool = False) -> None:
-        """Start the vacant slot's next worker, now or after its delay."""
-        if not self._wants_workers():
-            return
-        if at_once or self.roster.delay(slot) == 0.0:
-            self._start(slot)
-        else:
-            self.roster.postpone(slot, self._now)
-
-    def _refill(self, *, at_once: bool = False) -> None:
-        for slot in list(self.roster.vacant()):
-            if at_once or slot.next_start_at is None:
-                self._place(slot, at_once=at_once)
-
     def _start_failed(self, worker: Worker, failure: Failure) -> None:
-        unwell = self.roster.count_failure(worker, failure, self._now)
-        slot = self.roster.slots[worker.slot]
-        consequence = f"failure {slot.failures} in a row of slot {slot.index}"
-        if unwell and self.roster.broken_at is None and not self.roster.in_states(WARM):
-            self.roster.break_(self._now)
+        roster = self.roster
+        unwell = roster.count_failure(worker, failure, self._now)
+        consequence = f"failure {roster.slots[worker.slot].failures} in a row of its slot"
+        if unwell and roster.broken_at is None and not roster.in_states(WARM):
+            roster.break_(self._now)
             consequence += "; the pool is broken: waiting tasks fail, probing goes on"
         self._out.append(ev.ReportFailure(failure, consequence))
         if unwell:
             self._answer_warm(failure)
         self._refresh_health()
-        if self.roster.broken_at is not None:
-            for id in list(self.queue):
+        if roster.broken_at is not None:
+            for id in list(self.book.queue):
                 self._fail(id, Failure(FailureKind.POOL_BROKEN, cause=failure))
             self._wind_down()
 
+    def _wants_workers(self) -> bool:
+        return self.phase is OPEN or (self.phase is DRAINING and bool(self.book.queue))
+
     def _refresh_health(self) -> None:
-        health = self.roster.health() if self.phase is Phase.OPEN else ev.Health.CLOSED
+        health = self.roster.health() if self.phase is OPEN else ev.Health.CLOSED
         if health is not self.health:
             self.health = health
             self._out.append(ev.ChangeHealth(health, self.roster.last_failure))
@@ -482,7 +406,7 @@ class Core:
 
     def _on_warm_awaited(self, event: ev.WarmAwaited) -> None:
         self.waiters[event.waiter] = None
-        if self.phase is not Phase.OPEN:
+        if self.phase is not OPEN:
             self._answer_warm(Failure(FailureKind.POOL_CLOSED))
         elif self.roster.broken_at is not None:
             self._answer_warm(self.roster.last_failure)
@@ -501,49 +425,37 @@ class Core:
 
     def _on_shutdown(self, event: ev.ShutdownRequested) -> None:
         if event.cancel_queued:
-            for id in list(self.queue):
+            for id in list(self.book.queue):
                 self._drop(id)
-        if self.phase is Phase.OPEN:
-            self.phase = Phase.DRAINING
+        if self.phase is OPEN:
+            self.ending.phase = DRAINING
             self._answer_warm(Failure(FailureKind.POOL_CLOSED))
         self._wind_down()
         self._refresh_health()
 
     def _on_close(self, event: ev.CloseRequested) -> None:
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             return
-        self.phase = Phase.CLOSING
-        if self._abandon_at is None:
-            kill_at = self._now + self.settings.grace
-            if event.timeout is not None:
-                reserve = min(KILL_RESERVE, event.timeout / 5)
-                kill_at = min(kill_at, self._now + event.timeout - reserve)
-            if self._kill_at is not None:
-                kill_at = min(kill_at, self._kill_at)
-            self._kill_at = kill_at
-            self._deadlines.add(kill_at, Owner.POOL, _KILL)
+        self.ending.close_by(self._now, self.settings.grace, event.timeout)
         self._answer_warm(Failure(FailureKind.POOL_CLOSED))
-        for id in list(self.queue):
+        for id in list(self.book.queue):
             self._fail(id, Failure(FailureKind.POOL_CLOSED))
         for worker in self.roster.in_states(WARMING):
             self._kill(worker, None)
-        for worker in self.roster.in_states(frozenset({IDLE})):
-            self._stop(worker)
+        for worker in self.roster.in_states(_JUST_IDLE):
+            self.roster.stop(worker, self._now, self.settings.grace)
         self._wind_down()
         self._refresh_health()
 
-    def _pool_deadline_passed(self, id: int) -> None:
-        if id == _KILL:
-            self._kill_at = None
-            self._abandon_at = self._now + ABANDON_AFTER
-            self._deadlines.add(self._abandon_at, Owner.POOL, _ABANDON)
+    def _close_deadline_passed(self) -> None:
+        if self.ending.step is Step.KILL:
+            self.ending.killed(self._now)
             for worker in self.roster.in_states(LIVE - {KILLING}):
                 failure = None
                 if worker.task is not None:
                     failure = self._failure(FailureKind.POOL_CLOSED, worker, started=True)
                 self._kill(worker, failure)
         else:
-            self._abandon_at = None
             for worker in self.roster.in_states(LIVE):
                 self.roster.move(worker, ev.AbandonWorker, self._now)
                 self._out.append(ev.AbandonWorker(worker.id))
@@ -551,20 +463,17 @@ class Core:
         self._wind_down()
 
     def _wind_down(self) -> None:
-        """Once no task is left that could need them, send workers home; at last end."""
-        if self.phase is Phase.DRAINING and not self.queue:
-            for worker in self.roster.in_states(frozenset({IDLE})):
-                self._stop(worker)
-            if not self.tasks:
+        """Send home the workers that no task can need any more; at last, end."""
+        if self.phase is DRAINING and not self.book.queue:
+            for worker in self.roster.in_states(_JUST_IDLE):
+                self.roster.stop(worker, self._now, self.settings.grace)
+            if not self.book.tasks:
                 for worker in self.roster.in_states(WARMING):
                     self._kill(worker, None)
-        if self.phase in (Phase.DRAINING, Phase.CLOSING) and not (
-            self.tasks or self.roster.workers
-        ):
-            self.phase = Phase.CLOSED
+        if self.phase in (DRAINING, CLOSING) and not (self.book.tasks or self.roster.workers):
+            self.ending.ended()
             for slot in self.roster.slots:
                 slot.next_start_at = None
-            self._kill_at = self._abandon_at = None
             self._refresh_health()
             self._out.append(ev.EndPool())
 
@@ -575,85 +484,68 @@ class Core:
             if owner is Owner.WORKER:
                 self._worker_deadline_passed(self.roster.workers[id])
             elif owner is Owner.TASK:
-                limit = self.tasks[id].spec.queue_timeout
+                limit = self.book.tasks[id].spec.queue_timeout
                 self._fail(id, Failure(FailureKind.QUEUE_TIMEOUT, limit=limit))
                 self._wind_down()
             elif owner is Owner.SLOT:
-                self._slot_delay_passed(self.roster.slots[id])
+                if self._wants_workers():
+                    self.roster.delay_passed(self.roster.slots[id], self._now)
+                else:
+                    self.roster.slots[id].next_start_at = None
             else:
-                self._pool_deadline_passed(id)
+                self._close_deadline_passed()
 
     def _worker_deadline_passed(self, worker: Worker) -> None:
+        failure = worker.suspicion
         if worker.state in WARMING:
-            limit = self.settings.init_timeout
-            self._kill(worker, self._failure(FailureKind.INITIALIZER_TIMEOUT, worker, limit=limit))
-        elif worker.state is BUSY:
-            assert worker.task is not None
-            limit_ = self.tasks[worker.task].spec.timeout
-            failure = self._failure(FailureKind.TASK_TIMEOUT, worker, limit=limit_, started=True)
-            self._kill(worker, failure)
-        else:
-            suspicion = worker.suspicion
-            self._kill(worker, suspicion)
-            if suspicion is not None and worker.ready_at is not None:
-                self._out.append(ev.ReportFailure(suspicion, "it is killed and replaced"))
-
-    def _slot_delay_passed(self, slot: Slot) -> None:
-        slot.next_start_at = None
-        if not self._wants_workers():
-            return
-        if self.roster.may_start(self._now):
-            self._start(slot)
-        else:
-            self.roster.postpone(slot, self._now)
+            failure = self._failure(
+                FailureKind.INITIALIZER_TIMEOUT, worker, limit=self.settings.init_timeout
+            )
+        elif worker.state is BUSY and worker.task is not None:
+            # Whether it had started is read from the flight recorder, where that is to be had.
+            limit = self.book.tasks[worker.task].spec.timeout
+            failure = self._failure(FailureKind.TASK_TIMEOUT, worker, limit=limit, started=True)
+        elif failure is not None and worker.ready_at is not None:
+            self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
+        self._kill(worker, failure)
 
     def _holds(self, at: float, owner: Owner, id: int) -> bool:
         """Whether a noted deadline is still the one that counts."""
-        current: float | None
         if owner is Owner.WORKER:
             worker = self.roster.workers.get(id)
-            current = None if worker is None else worker.deadline
-        elif owner is Owner.TASK:
-            task = self.tasks.get(id)
-            current = None if task is None else task.queue_deadline
-        elif owner is Owner.SLOT:
-            current = self.roster.slots[id].next_start_at
-        else:
-            current = self._kill_at if id == _KILL else self._abandon_at
-        return current == at
-
-    # ------------------------------------------------------------------ helpers
-
-    def _begin(self, now: float) -> None:
-        self._now = now
-        self._out = []
+            return worker is not None and worker.deadline == at
+        if owner is Owner.TASK:
+            task = self.book.tasks.get(id)
+            return task is not None and task.queue_deadline == at
+        if owner is Owner.SLOT:
+            return self.roster.slots[id].next_start_at == at
+        return self.ending.at == at and self.ending.step == id
 
     def _failure(self, kind: FailureKind, worker: Worker, **facts: Any) -> Failure:
         return self.roster.failure(kind, worker, self._now, **facts)
 
+    # ------------------------------------------------------------------ checking
+
     def validate(self) -> None:
         """Assert what must always be true between two events."""
-        roster = self.roster
+        roster, book = self.roster, self.book
         roster.validate()
-        assert set(self.queue) == {id for id, task in self.tasks.items() if task.worker is None}
-        assert not (self.queue and roster.idle), "a task waits while a worker is idle"
+        book.validate()
+        self.ending.validate()
+        assert not (book.queue and roster.idle), "a task waits while a worker is idle"
         held = {w.task: w.id for w in roster.workers.values() if w.task is not None}
-        running = {id: task.worker for id, task in self.tasks.items() if task.worker is not None}
+        running = {id: task.worker for id, task in book.tasks.items() if task.worker is not None}
         assert held == running, "a running task and its worker must know each other"
-        assert sum(self.settled.values()) + len(self.tasks) == self.submitted  # I10
         if roster.broken_at is not None:
-            assert not self.queue, "a broken pool holds no task"
+            assert not book.queue, "a broken pool holds no task"
             assert not roster.in_states(WARM)
         if self._wants_workers():
-            for slot in roster.vacant():
-                assert slot.next_start_at is not None, "a slot is forgotten"
-        if self.phase is not Phase.OPEN:
+            for slot in roster.slots:
+                vacant = slot.worker is None
+                assert not vacant or slot.next_start_at is not None, "a slot is forgotten"
+        if self.phase is not OPEN:
             assert not self.waiters  # I10
-        if self.phase is Phase.CLOSING:
-            assert not self.queue
-        assert (self._kill_at is not None) + (self._abandon_at is not None) == (
-            self.phase is Phase.CLOSING
-        )
-        if self.phase is Phase.CLOSED:
-            assert not (self.tasks)
-            assert not (roster.workers)
+        if self.phase is CLOSING:
+            assert not book.queue
+        if self.phase is CLOSED:
+            assert not (book.tasks or roster.workers)

@@ -13,7 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from warmpool import config, events, lifetime, mapping, payload
 from warmpool.config import TaskOptions
-from warmpool.core import ABANDON_AFTER
+from warmpool.ending import ABANDON_AFTER
 from warmpool.errors import PayloadError, PoolSaturated, WarmpoolError
 from warmpool.events import Health
 from warmpool.future import TaskFuture

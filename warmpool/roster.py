@@ -5,7 +5,7 @@ Part of the core and as pure as it. The roster knows nothing of tasks but which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from warmpool import events as ev
@@ -45,6 +45,7 @@ class Roster:
         policy: Back-off and restart intensity.
         random: A function that gives random numbers in [0, 1).
         deadlines: Where deadlines of workers and slots are noted.
+        emit: Takes commands.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Roster:
         policy: RestartPolicy,
         random: Callable[[], float],
         deadlines: Deadlines,
+        emit: Callable[[ev.Command], None],
     ) -> None:
         self.slots = [Slot(index) for index in range(size)]
         self.workers: dict[int, Worker] = {}
@@ -68,6 +70,7 @@ class Roster:
         self._policy = policy
         self._random = random
         self._deadlines = deadlines
+        self._emit = emit
         self._window = FailureWindow(policy.period(init_timeout), policy.intensity(size))
 
     # ------------------------------------------------------------------ asking
@@ -85,10 +88,6 @@ class Roster:
     def all_warm(self) -> bool:
         """Whether every slot has a warm worker."""
         return len(self.in_states(WARM)) == len(self.slots)
-
-    def vacant(self) -> Iterator[Slot]:
-        """The slots without a worker."""
-        return (slot for slot in self.slots if slot.worker is None)
 
     def health(self) -> ev.Health:
         """The health of an open pool."""
@@ -144,8 +143,8 @@ class Roster:
         if at is not None:
             self._deadlines.add(at, Owner.WORKER, worker.id)
 
-    def start(self, slot: Slot, now: float) -> Worker:
-        """Put a new worker into a vacant slot."""
+    def start(self, slot: Slot, now: float) -> None:
+        """Have a new worker started in a vacant slot."""
         assert slot.worker is None  # I11
         self.started += 1
         self._last_start = now
@@ -154,7 +153,26 @@ class Roster:
         slot.worker = worker.id
         slot.next_start_at = None
         self.set_deadline(worker, now + self._init_timeout)
-        return worker
+        self._emit(ev.StartWorker(worker.id, slot.index))
+
+    def stop(self, worker: Worker, now: float, grace: float) -> None:
+        """Ask a worker to leave within its grace."""
+        self.move(worker, ev.StopWorker, now)
+        self.set_deadline(worker, now + grace)
+        self._emit(ev.StopWorker(worker.id))
+
+    def kill(
+        self,
+        worker: Worker,
+        now: float,
+        cause: type[ev.KillWorker | ev.WorkerBrokeProtocol] = ev.KillWorker,
+    ) -> int | None:
+        """Kill a worker, and give the task that it had: somebody has to answer it."""
+        task, worker.task = worker.task, None
+        self.set_deadline(worker, None)
+        self.move(worker, cause, now)
+        self._emit(ev.KillWorker(worker.id))
+        return task
 
     def bury(self, worker: Worker) -> Slot:
         """Take a dead worker out of its slot, and give the slot."""
@@ -164,6 +182,38 @@ class Roster:
         slot = self.slots[worker.slot]
         slot.worker = None
         return slot
+
+    # ------------------------------------------------------------------ vacant slots
+
+    def place(self, slot: Slot, now: float) -> None:
+        """Start the vacant slot's next worker, now or after its delay."""
+        if self.broken_at is None and not slot.failures:
+            self.start(slot, now)
+        else:
+            self._postpone(slot, now)
+
+    def place_all(self, now: float) -> None:
+        """The same for each vacant slot that is not waiting for its delay."""
+        for slot in self.slots:
+            if slot.worker is None and slot.next_start_at is None:
+                self.place(slot, now)
+
+    def delay_passed(self, slot: Slot, now: float) -> None:
+        """Start the vacant slot's next worker; in a broken pool only one in each longest delay."""
+        slot.next_start_at = None
+        rested = now - self._last_start >= self._policy.shortest_probe_delay
+        if self.broken_at is None or (rested and not self.in_states(WARMING)):
+            self.start(slot, now)
+        else:
+            self._postpone(slot, now)
+
+    def _postpone(self, slot: Slot, now: float) -> None:
+        if self.broken_at is None:
+            delay = self._policy.delay(slot.failures, self._random())
+        else:
+            delay = self._policy.probe_delay(self._random())
+        slot.next_start_at = now + delay
+        self._deadlines.add(slot.next_start_at, Owner.SLOT, slot.index)
 
     # ------------------------------------------------------------------ failing and healing
 
@@ -181,35 +231,21 @@ class Roster:
         return self._window.add(now)
 
     def break_(self, now: float) -> None:
-        """Stop refilling but for one probe at a time."""
+        """Refill no more, but for one probe at a time."""
         self.broken_at = now
-        for slot in self.vacant():
-            self.postpone(slot, now)
+        for slot in self.slots:
+            if slot.worker is None:
+                self._postpone(slot, now)
 
-    def heal(self) -> None:
-        """A worker got warm: every slot may start at once."""
+    def heal(self, now: float, *, refill: bool) -> None:
+        """A worker got warm: the others may be started at once."""
         self.broken_at = None
         self._window.clear()
         for slot in self.slots:
             slot.failures = 0
-
-    def delay(self, slot: Slot) -> float:
-        """How long the slot has to stay vacant, in seconds."""
-        if self.broken_at is not None:
-            return self._policy.probe_delay(self._random())
-        return self._policy.delay(slot.failures, self._random())
-
-    def postpone(self, slot: Slot, now: float) -> None:
-        """Let a vacant slot start after its delay."""
-        slot.next_start_at = now + self.delay(slot)
-        self._deadlines.add(slot.next_start_at, Owner.SLOT, slot.index)
-
-    def may_start(self, now: float) -> bool:
-        """Whether a vacant slot may start: in a broken pool one probe in each longest delay."""
-        if self.broken_at is None:
-            return True
-        rested = now - self._last_start >= self._policy.shortest_probe_delay
-        return rested and not self.in_states(WARMING)
+            slot.next_start_at = None
+        if refill:
+            self.place_all(now)
 
     # ------------------------------------------------------------------ checking
 

@@ -82,27 +82,23 @@ class Runner:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.environment = dict(os.environ)
-        self.environment["PYTHONPATH"] = os.pathsep.join([str(_HERE), self._package_root()])
+        self.environment["PYTHONPATH"] = os.pathsep.join([str(_HERE), str(_ROOT)])
         self.environment.pop("PYTHONUNBUFFERED", None)
         self._running: list[Running] = []
-
-    @staticmethod
-    def _package_root() -> str:
-        return os.environ.get("WARMPOOL_ROOT", str(_ROOT))
 
     def start(self, *arguments: object, **options: Any) -> Running:
         """Start ``warmpool map`` with pipes; options go to Popen."""
         errors = self.directory / f"stderr-{len(self._running)}"
-        options = {
+        defaults: dict[str, Any] = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,
             "cwd": self.directory,
             "env": self.environment,
             "start_new_session": True,
-        } | options
+        }
         words = [sys.executable, "-m", "warmpool", "map", *map(str, arguments)]
         with errors.open("wb") as file:
-            process = subprocess.Popen(words, **({"stderr": file} | options))
+            process = subprocess.Popen(words, **{**defaults, "stderr": file, **options})
         running = Running(process, errors)
         self._running.append(running)
         return running

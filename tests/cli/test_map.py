@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from warmpool.start import AVAILABLE
+
 
 def test_results_come_in_input_order_one_json_line_for_each_line(
     command: Any, fifo: Callable[[], Path], release: Callable[[Path], None]
@@ -264,7 +266,7 @@ def test_timeout_ends_a_hanging_item(command: Any, tmp_path: Path) -> None:
     assert completed.exitcode == 1
     assert completed.results == ["A", None, "C"]
     assert completed.records[1]["error"]["type"] == "TaskTimeout"
-    assert "_hang" in json.loads((tmp_path / "failed").read_text())["error"]["traceback"]
+    assert "TaskTimeout" in json.loads((tmp_path / "failed").read_text())["error"]["traceback"]
 
 
 @pytest.mark.parametrize(("retries", "exitcode"), [("0", 1), ("1", 0)])
@@ -305,7 +307,7 @@ def test_module_is_found_in_the_current_directory(command: Any, tmp_path: Path) 
     assert command.run("local_module:double", stdin=b"ab\n").results == ["abab"]
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork", "template"])
+@pytest.mark.parametrize("method", AVAILABLE)
 def test_start_methods(command: Any, tmp_path: Path, method: str) -> None:
     (tmp_path / "local_module.py").write_text("def double(text): return text * 2\n")
     completed = command.run("local_module:double", "--start-method", method, stdin=b"ab\n")

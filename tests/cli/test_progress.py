@@ -26,7 +26,7 @@ class Terminal:
         """Read until the last process has closed the device."""
         os.close(self.device)
         self.device = -1
-        chunks = []
+        chunks: list[bytes] = []
         while True:
             try:
                 chunk = os.read(self.controller, 65536)

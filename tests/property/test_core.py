@@ -53,15 +53,15 @@ class CoreMachine(RuleBasedStateMachine):
         if not self.world.ended:
             self.world.submit(timeout, queue_timeout, retries)
 
-    @precondition(lambda self: self.world.core.queue)
+    @precondition(lambda self: self.world.core.book.queue)
     @rule(data=st.data())
     def cancel_queued(self, data):
-        self.world.cancel(self._pick(data, self.world.core.queue))
+        self.world.cancel(self._pick(data, self.world.core.book.queue))
 
-    @precondition(lambda self: self.world.core.tasks)
+    @precondition(lambda self: self.world.core.book.tasks)
     @rule(data=st.data())
     def kill_task(self, data):
-        self.world.say(ev.TaskKillRequested(self._pick(data, self.world.core.tasks)))
+        self.world.say(ev.TaskKillRequested(self._pick(data, self.world.core.book.tasks)))
 
     @rule()
     def cancel_or_kill_what_is_answered(self):

@@ -1,0 +1,186 @@
+"""Finds what a test leaves behind: processes, threads, descriptors, temporary files."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing.process
+import multiprocessing.util
+import os
+import re
+import resource
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import processes
+
+GRACE = 2.0
+"""Seconds that a test's last processes and threads have to be gone."""
+
+_TAG = resource.RLIMIT_MSGQUEUE
+# A soft limit nobody here uses is inherited by every descendant, through fork, exec, setsid and
+# the death of its parent alike: whoever has ours is ours.
+
+
+def prepare() -> None:
+    """Mark this process and its descendants, and make what is made once and stays."""
+    _, hard = resource.getrlimit(_TAG)
+    own = 1 + os.getpid() % (hard - 1 if hard > 1 else sys.maxsize)
+    resource.setrlimit(_TAG, (own, hard))
+    resource_tracker.ensure_running()
+    multiprocessing.util.get_temp_dir()
+    # multiprocessing names its semaphores at random; these can be told from other people's.
+    config = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
+    config["semprefix"] = _semaphore_prefix()
+
+
+def _semaphore_prefix() -> str:
+    return f"/warmpool-tests-{os.getpid()}"
+
+
+def descendants() -> list[int]:
+    """The processes that descend from this one, however far they have gone away."""
+    own = str(resource.getrlimit(_TAG)[0]).encode()
+    found = []
+    for pid in processes.all_pids():
+        try:
+            limits = Path(f"/proc/{pid}/limits").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        match = re.search(rb"^Max msgqueue size +(\d+) ", limits, re.MULTILINE)
+        if match is not None and match[1] == own and pid != os.getpid():
+            found.append(pid)
+    return found
+
+
+def _processes() -> dict[object, str]:
+    found: dict[object, str] = {}
+    for pid in descendants():
+        state = processes.state(pid)
+        if state is None or (state == "Z" and processes.parent(pid) != os.getpid()):
+            continue  # Ended; its collection is another's duty.
+        command = processes.command_line(pid)
+        if "multiprocessing.resource_tracker" not in command:
+            found[processes.identity(pid)] = f"process {pid} ({state}): {command}"
+    return found
+
+
+def _threads() -> dict[object, str]:
+    return {thread: f"thread {thread.name!r}" for thread in threading.enumerate()}
+
+
+def _descriptors() -> dict[object, str]:
+    found = processes.descriptors(os.getpid()).items()
+    return {(fd, target): f"descriptor {fd}: {target}" for fd, target in found}
+
+
+def _files(private: Path | None) -> dict[object, str]:
+    shared = Path("/dev/shm").glob(f"*{_semaphore_prefix()[1:]}*")
+    kept = Path(multiprocessing.util.get_temp_dir()).iterdir()
+    own = private.rglob("*") if private is not None else ()
+    return {path: f"file {path}" for path in (*shared, *kept, *own)}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is at one instant, each thing with a line that describes it."""
+
+    private: Path | None = None
+    things: dict[object, str] = field(default_factory=dict)
+
+    @classmethod
+    def take(cls, private: Path | None = None) -> Snapshot:
+        """Look around; ``private`` is a folder of temporary files that should be empty."""
+        things = {**_processes(), **_threads(), **_descriptors(), **_files(private)}
+        return cls(private, things)
+
+    def leaks(self, *, same_shape: bool = False) -> list[str]:
+        """What is there now and was not then, after a grace.
+
+        Args:
+            same_shape: Accept that things were replaced by things of their kind.
+        """
+        give_up_at = time.monotonic() + GRACE
+        new = self._new(same_shape)
+        while new and time.monotonic() < give_up_at:
+            gc.collect()
+            time.sleep(0.02)
+            new = self._new(same_shape)
+        return [_with_stack(thing, line) for thing, line in new.items()]
+
+    def _new(self, same_shape: bool) -> dict[object, str]:
+        now = Snapshot.take(self.private).things
+        new = {thing: line for thing, line in now.items() if thing not in self.things}
+        if not same_shape:
+            return new
+        more = Counter(map(_kind, now.values())) - Counter(map(_kind, self.things.values()))
+        return {thing: line for thing, line in new.items() if _kind(line) in more}
+
+
+def _kind(line: str) -> str:
+    # A process is R or S as it comes; everything else that is not a digit tells.
+    return re.sub(r"\d+|\([RS]\)", "#", line)
+
+
+def _with_stack(thing: object, line: str) -> str:
+    if not isinstance(thing, threading.Thread):
+        return line
+    frame = sys._current_frames().get(thing.ident or 0)
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(ended)\n"
+    return f"{line}, at:\n{stack}".rstrip()
+
+
+def kill_processes(before: Snapshot) -> None:
+    """End what a test has left, so that the next one does not suffer from it."""
+    for identity in _processes().keys() - before.things.keys():
+        pid = identity[0]  # type: ignore[index]
+        processes.kill(pid)
+        if processes.parent(pid) == os.getpid():
+            processes.wait_gone(pid)
+
+
+@contextmanager
+def nothing_left(private: Path | None = None, *, same_shape: bool = False) -> Iterator[None]:
+    """Fail if the block leaves anything behind."""
+    before = Snapshot.take(private)
+    yield
+    if left := before.leaks(same_shape=same_shape):
+        kill_processes(before)
+        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@contextmanager
+def private_temporary_folder() -> Iterator[Path]:
+    """Let temporary files go to a folder of their own."""
+    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    # Short: the path of a socket of AF_UNIX must not exceed 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="wp-"))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before[1]
+        if before[0] is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before[0]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test leaves the world as it was, or, with a shared pool, in the same shape."""
+    same_shape = "shared_pool" in request.fixturenames
+    with private_temporary_folder() as folder, nothing_left(folder, same_shape=same_shape):
+        yield
