@@ -2,6 +2,8 @@
 
 import argparse
 import datetime
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -16,6 +18,8 @@ from benchmarks.subjects.base import Subject
 
 QUICK_LIMIT = 60.0
 FULL_LIMIT = 900.0
+# A load (one minute's average, at the start) above which other programs are in the way.
+BUSY = 0.5
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -69,6 +73,8 @@ def run(args: argparse.Namespace, figures: Sequence[Figure], subjects: Sequence[
         "machine": machine.facts(packages),
         "figures": figure_records,
     }
+    if (load := os.getloadavg()[0]) > BUSY:
+        print(f"benchmarks: the machine is busy (load {load:.1f}): trust the ratios, not the times")
     print("Each x column: this subject's time over that one's, median of the rounds; <1 is faster.")
     print("Throughput is shown per second, its ratios are of time as well.\n")
     sound = True
@@ -97,6 +103,9 @@ def main(argv: Sequence[str]) -> int:
     subjects = [by_subject[name] for name in chosen(list(by_subject), args.subject)]
     args.limit = args.limit or (QUICK_LIMIT if args.quick else FULL_LIMIT)
     guard.enter(args.limit)
+    # Whoever logs a worker's death does so into nothing: the table stays readable, and a
+    # terminal's speed is nobody's merit.
+    logging.getLogger().addHandler(logging.NullHandler())
     present = []
     for subject in subjects:
         if (absence := subject.why_absent()) is None:

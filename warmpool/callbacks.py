@@ -50,6 +50,11 @@ class CallbackRunner:
         """Call a function soon. *Threads:* any; never blocks."""
         self._calls.put((function, args))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no call waits."""
+        return self._calls.empty()
+
     def relieve(self, now: float) -> float | None:
         """Start another thread if calls wait and all threads are stuck in one.
 

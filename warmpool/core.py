@@ -39,7 +39,7 @@ from warmpool.lifecycle import (
 )
 from warmpool.restart import RestartPolicy
 from warmpool.roster import Roster
-from warmpool.tasks import TaskBook
+from warmpool.tasks import Task, TaskBook
 
 LINGER = 0.5
 """Seconds between a worker's end of file and its kill: closing descriptors is the last but one
@@ -172,21 +172,24 @@ class Core:
         task = self.book.tasks[id]
         if self.roster.broken_at is not None:
             self._fail(id, Failure(FailureKind.POOL_BROKEN, cause=self.roster.last_failure))
+        elif self.roster.idle:
+            self._dispatch(task)  # A worker is idle, so nobody waits: see validate().
         else:
             self.book.enqueue(task, self._now, first=first)
-            self._assign()
 
     def _assign(self) -> None:
-        book, roster = self.book, self.roster
-        while book.queue and roster.idle:
-            # The worker that was idle for the shortest time: its caches are warm.
-            worker = roster.workers[next(reversed(roster.idle))]
-            task = book.take_next(worker.id)
-            worker.task = task.spec.id
-            roster.move(worker, ev.DispatchTask, self._now)
-            if task.spec.timeout is not None:
-                roster.set_deadline(worker, self._now + task.spec.timeout)
-            self._out.append(ev.DispatchTask(worker.id, task.spec.id))
+        while self.book.queue and self.roster.idle:
+            self._dispatch(self.book.take_next())
+
+    def _dispatch(self, task: Task) -> None:
+        roster, spec = self.roster, task.spec
+        # The worker that was idle for the shortest time: its caches are warm.
+        worker = roster.workers[next(reversed(roster.idle))]
+        task.worker, worker.task = worker.id, spec.id
+        roster.move(worker, ev.DispatchTask, self._now)
+        if spec.timeout is not None:
+            roster.set_deadline(worker, self._now + spec.timeout)
+        self._out.append(ev.DispatchTask(worker.id, spec.id))
 
     def _on_cancelled(self, event: ev.TaskCancelled) -> None:
         task = self.book.tasks.get(event.task)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -38,7 +36,10 @@ class TaskInfo:
 
 
 class TaskControl(Protocol):
-    """What a future asks of its supervisor. Neither call blocks."""
+    """What a future asks of its supervisor. No call blocks."""
+
+    is_foreign: bool
+    """Whether the supervisor is in another process, of which this one is a fork."""
 
     def cancelled(self, task: int) -> None:
         """The future is cancelled: forget the task."""
@@ -91,15 +92,12 @@ class TaskFuture(Future[T], Generic[T]):
         super().__init__()
         self._task = task
         self._control = control
-        self._process = os.getpid()
         self._queued = queued
         self._started: float | None = None
         self._ended: float | None = None
         self._pid: int | None = None
         self._attempts = 0
         self._verdict: tuple[Any, BaseException | None] | None = None
-        self._decoding = threading.RLock()
-        self._callbacks: deque[_Callback] = deque()
 
     # ------------------------------------------------------------------ for callers
 
@@ -174,10 +172,13 @@ class TaskFuture(Future[T], Generic[T]):
         What it raises is logged.
         """
         callback = _Callback(fn)
-        self._callbacks.append(callback)
+        # Made by the first who needs it; atomic, as every step here has to be. Most futures never
+        # need one.
+        callbacks: deque[_Callback] = self.__dict__.setdefault("_callbacks", deque())
+        callbacks.append(callback)
         if self.done():
             try:
-                self._callbacks.remove(callback)
+                callbacks.remove(callback)
             except ValueError:
                 return  # Whoever settled the future was faster and has taken it.
             self._call(fn)
@@ -189,21 +190,29 @@ class TaskFuture(Future[T], Generic[T]):
             logger.exception("exception calling callback for %r", self)
 
     def _decide(self, timeout: float | None) -> tuple[Any, BaseException | None]:
-        if self._process != os.getpid():
+        if self._control.is_foreign:
             raise PoolClosed(
-                f"this future belongs to process {self._process}: after a fork only the original "
-                "can wait for it"
+                "this future belongs to the process that made it: in a fork of that nobody will "
+                "settle it"
             )
-        error = super().exception(timeout)
-        with self._decoding:
+        error: BaseException | None = None
+        box: Any = None
+        try:
+            box = super().result(timeout)
+        except BaseException as caught:
+            # What the future holds, and not what interrupted the wait for it.
+            if not self.done() or self.cancelled() or super().exception() is not caught:
+                raise
+            error = caught
+        with self.__dict__.setdefault("_decoding", threading.RLock()):
             if self._verdict is None:
                 if isinstance(error, _Encoded):
                     self._verdict = None, payload.load_error(error.body)
                     error.body = b""
                 elif error is not None:
-                    self._verdict = None, error
+                    self._verdict = None, error.with_traceback(None)
                 else:
-                    self._verdict = _decode(super().result())
+                    self._verdict = _decode(box)
             return self._verdict
 
     # ------------------------------------------------------------------ for the supervisor
@@ -252,10 +261,13 @@ class TaskFuture(Future[T], Generic[T]):
         return self._taken()
 
     def _taken(self) -> list[Callable[[Any], object]]:
-        taken = []
-        with contextlib.suppress(IndexError):  # Empty, or emptied by another thread.
-            while True:
-                taken.append(self._callbacks.popleft().function)
+        callbacks: deque[_Callback] | None = self.__dict__.get("_callbacks")
+        taken: list[Callable[[Any], object]] = []
+        while callbacks:
+            try:
+                taken.append(callbacks.popleft().function)
+            except IndexError:
+                break  # Emptied by another thread in this instant.
         return taken
 
 

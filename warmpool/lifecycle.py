@@ -45,6 +45,10 @@ class State(enum.Enum):
     DEAD = "dead"
     """Gone and reaped."""
 
+    # Members are compared by identity anyway; Enum's own hash is a Python function, on each look-up
+    # in the table below.
+    __hash__ = object.__hash__
+
 
 STARTING, INITIALIZING, IDLE, BUSY = State.STARTING, State.INITIALIZING, State.IDLE, State.BUSY
 STOPPING, KILLING, DEAD = State.STOPPING, State.KILLING, State.DEAD
@@ -147,7 +151,7 @@ class Worker:
     tasks_done: int = 0
     suspicion: ev.Failure | None = None
     """Why it is leaving, where its exit may yet tell a better reason."""
-    _moves: deque[tuple[float, str, State]] = field(default_factory=lambda: deque(maxlen=12))
+    _moves: deque[tuple[float, Input, State]] = field(default_factory=lambda: deque(maxlen=12))
 
     def allows(self, cause: Input) -> bool:
         """Whether the table has a transition from the present state."""
@@ -164,12 +168,12 @@ class Worker:
         if after is None:
             raise InvalidTransition(f"{cause.__name__} while worker {self.id} is {before.value}")
         self.state = after
-        self._moves.append((now, cause.__name__, after))
+        self._moves.append((now, cause, after))
         return before
 
     def story(self) -> tuple[str, ...]:
         """Its last transitions as lines of text, oldest first."""
         return tuple(
-            f"+{at - self.started_at:.3f}s {cause} -> {state.value}"
+            f"+{at - self.started_at:.3f}s {cause.__name__} -> {state.value}"
             for at, cause, state in self._moves
         )

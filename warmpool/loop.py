@@ -17,8 +17,7 @@ import itertools
 import os
 import selectors
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sized
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -151,17 +150,22 @@ class Loop:
             if callback is not None:
                 callback()
 
-    def wait(self, timeout: float | None, pending: Callable[[], Any]) -> None:
+    @property
+    def has_timers(self) -> bool:
+        """Whether any timer may be due some time."""
+        return bool(self._timers)
+
+    def wait(self, timeout: float | None, pending: Sized) -> None:
         """Sleep until something is ready, and call back for what is.
 
         Args:
             timeout: Seconds, None for as long as it takes.
-            pending: Asked once the loop counts as asleep: a truth means that somebody put
-                something down before they could know that a wake-up was needed.
+            pending: Looked at once the loop counts as asleep: what is in it was put there by
+                somebody who could not know yet that a wake-up was needed.
         """
         self._asleep = True
         try:
-            ready = self._selector.select(0 if pending() else timeout)
+            ready = self._selector.select(0 if pending else timeout)
         finally:
             self._asleep = False
         mapping = self._selector.get_map()

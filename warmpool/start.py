@@ -22,6 +22,7 @@ from multiprocessing import (
     spawn,
     util,
 )
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
@@ -135,10 +136,18 @@ class _Server(forkserver.ForkServer):
         descriptor: int | None = self._forkserver_alive_fd
         return descriptor
 
+    def unlink(self) -> None:
+        """Remove the name of the server's socket, which the standard library leaves behind."""
+        address: str | None = self._forkserver_address
+        if address is not None and not util.is_abstract_socket_namespace(address):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)
+
     def forget(self) -> None:
         """Close what belongs to a server that is dead; the next start makes another."""
         if self.alive_descriptor is not None:
             os.close(self.alive_descriptor)
+        self.unlink()
         self._forkserver_alive_fd = self._forkserver_address = self._forkserver_pid = None
 
 
@@ -208,6 +217,9 @@ class _ForkServer:
 
     def _ensure_server(self) -> None:
         try:
+            if self._has_died():
+                # The standard library would notice too, and leave the socket's name behind.
+                self._server.unlink()
             self._server.ensure_running()
         except ChildProcessError:
             # Dead, and its status was collected by somebody else's waitpid(-1): it would be
@@ -220,6 +232,9 @@ class _ForkServer:
             watch = os.pidfd_open(self._server.pid) if hasattr(os, "pidfd_open") else None
             with self._lock:
                 self._watch, self._watched = watch, self._server.pid
+
+    def _has_died(self) -> bool:
+        return self._watch is not None and bool(wait([self._watch], 0))
 
     def _close_watch(self) -> None:
         with self._lock:

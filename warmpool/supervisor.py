@@ -94,6 +94,7 @@ class Supervisor:
         self.name = name
         self.health = ev.Health.WARMING
         self.last_failure: ev.Failure | None = None
+        self.is_foreign = False
         self._owner = os.getpid()
         self._core = Core(settings, random.Random().random)
         self._loop = Loop()
@@ -126,11 +127,6 @@ class Supervisor:
             self._callbacks.close()
             self._loop.close()
             raise
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether this is a forked copy: the thread and the workers are another process's."""
-        return self._owner != os.getpid()
 
     @property
     def has_ended(self) -> bool:
@@ -215,6 +211,7 @@ class Supervisor:
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
+        self.is_foreign = True
         self._loop.close_after_fork()
 
     def _post(self, item: ev.Event | Launched | Callable[[], None]) -> None:
@@ -249,13 +246,8 @@ class Supervisor:
             self._finish()
 
     def _turn(self) -> None:
-        now = time.monotonic()
-        earliest = _earliest(
-            self._core.next_deadline(), self._loop.next_timer(), self._callbacks.relieve(now)
-        )
-        timeout = None if earliest is None else max(0.0, earliest - now)
         inbox = self._inbox
-        self._loop.wait(timeout, inbox.__len__)
+        self._loop.wait(self._timeout(), inbox)
         for _ in range(len(inbox)):  # Bounded: a storm of submits must not hide the workers.
             item = inbox.popleft()
             if isinstance(item, Launched):
@@ -265,11 +257,20 @@ class Supervisor:
             else:
                 self._handle(item)
         # Deadlines last: what came in time is not late because this thread was.
-        now = time.monotonic()
-        self._loop.run_timers(now)
+        if self._loop.has_timers:
+            self._loop.run_timers(time.monotonic())
         deadline = self._core.next_deadline()
-        if deadline is not None and deadline <= now:
+        if deadline is not None and deadline <= time.monotonic():
             self._handle(ev.TimePassed())
+
+    def _timeout(self) -> float | None:
+        """How long nothing is to be done, in seconds; None: till something happens."""
+        earliest = self._core.next_deadline()
+        if self._loop.has_timers:
+            earliest = _earlier(earliest, self._loop.next_timer())
+        if not self._callbacks.is_empty:
+            earliest = _earlier(earliest, self._callbacks.relieve(time.monotonic()))
+        return None if earliest is None else max(0.0, earliest - time.monotonic())
 
     def _handle(self, event: ev.Event) -> None:
         self._carry_out(self._core.handle(event, time.monotonic()))
@@ -429,8 +430,10 @@ class Supervisor:
     }
 
 
-def _earliest(*times: float | None) -> float | None:
-    return min((at for at in times if at is not None), default=None)
+def _earlier(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _log_failure(pool: str, error: WarmpoolError, consequence: str) -> None:

@@ -72,11 +72,11 @@ class TaskBook:
             task.queue_deadline = now + task.spec.queue_timeout
             self._deadlines.add(task.queue_deadline, Owner.TASK, task.spec.id)
 
-    def take_next(self, worker: int) -> Task:
-        """Take the first waiting task off the queue, for this worker."""
+    def take_next(self) -> Task:
+        """Take the first waiting task off the queue; it has to be dispatched next."""
         id, _ = self.queue.popitem(last=False)
         task = self.tasks[id]
-        task.worker, task.queue_deadline = worker, None
+        task.queue_deadline = None
         return task
 
     def forget(self, id: int, outcome: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -94,15 +93,6 @@ class SharedPool:
     pool: WarmPool
     orders: faults.Orders
 
-    def idle_pids(self) -> set[int]:
-        """The workers' pids, both of which have to be idle."""
-        with_pids: set[int] = set()
-        while len(with_pids) < 2:
-            # A barrier of two tasks would do as well, and cost more.
-            workers = self.pool._supervisor._core.roster.workers.values()
-            with_pids = {worker.pid for worker in workers if worker.pid is not None}
-        return with_pids
-
 
 class Shelf:
     """Keeps a pool from test to test, and replaces one that a failed test has spoilt."""
@@ -156,7 +146,6 @@ def make_shelf(
             shelf.close()
         shelves.clear()
     monkeypatch.undo()
-    assert os.listdir(folder) is not None
 
 
 @pytest.fixture(scope="module")

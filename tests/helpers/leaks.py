@@ -81,7 +81,8 @@ def _threads() -> dict[object, str]:
 
 
 def _descriptors() -> dict[object, str]:
-    found = processes.descriptors(os.getpid()).items()
+    # 0 to 2 are pytest's, which redirects them as it captures output.
+    found = ((fd, to) for fd, to in processes.descriptors(os.getpid()).items() if fd > 2)
     return {(fd, target): f"descriptor {fd}: {target}" for fd, target in found}
 
 
