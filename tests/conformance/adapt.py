@@ -1,0 +1,138 @@
+"""What is changed around a test of CPython's so that it says of WarmPool what it should."""
+
+from __future__ import annotations
+
+import concurrent.futures.process
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import warmpool
+from tests.conformance import theirs
+from tests.helpers.waiting import BOUND
+
+Patch = Callable[[Any, dict[str, Any]], AbstractContextManager[Any]]
+"""Of the test case, and of the names that the test looks up in its module."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A test that runs with something changed.
+
+    Attributes:
+        reason: Why that is right.
+        patch: What is changed while it runs.
+    """
+
+    reason: str
+    patch: Patch
+
+
+# ---------------------------------------------------------------------------- broken pools
+
+
+class _GoesOn(warmpool.WarmPool):
+    """Before it ends it does one more task, whatever has happened to it."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if self.health is not warmpool.Health.CLOSED:
+            assert self.submit(abs, -1).result(BOUND) == 1
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _instead_of_broken(error: type[BaseException]) -> Patch:
+    @contextmanager
+    def patch(case: Any, names: dict[str, Any]) -> Iterator[None]:
+        case.executor_type = _GoesOn
+        with mock.patch.dict(names, BrokenProcessPool=error):
+            yield
+
+    return patch
+
+
+@contextmanager
+def _dies_while_it_ends(case: Any, names: dict[str, Any]) -> Iterator[None]:
+    with mock.patch.dict(names, BrokenProcessPool=warmpool.WorkerDied):
+        yield
+
+
+DIES = Adapted(
+    "a death fails the task that died with WorkerDied; the pool goes on",
+    _instead_of_broken(warmpool.WorkerDied),
+)
+DIES_WHILE_THE_POOL_ENDS = Adapted("a death fails its task with WorkerDied", _dies_while_it_ends)
+EXITS_IN_ARGUMENTS = Adapted(
+    "what the unpickling of arguments raises is the task's answer, SystemExit included",
+    _instead_of_broken(SystemExit),
+)
+FAILS_IN_ARGUMENTS = Adapted(
+    "what the unpickling of arguments raises is the task's answer",
+    _instead_of_broken(pickle.UnpicklingError),
+)
+FAILS_IN_RESULT = Adapted(
+    "a result that cannot be unpickled is a PayloadError of its own task",
+    _instead_of_broken(warmpool.PayloadError),
+)
+
+# ---------------------------------------------------------------------------- scripts
+
+
+def _in_scripts(*changes: tuple[str, str], stderr: tuple[bytes, bytes] = (b"", b"")) -> Patch:
+    @contextmanager
+    def patch(case: Any, names: dict[str, Any]) -> Iterator[None]:
+        original = names["assert_python_ok"]
+
+        def assert_python_ok(flag: str, script: str) -> tuple[int, bytes, bytes]:
+            for old, new in (("from concurrent.futures import", "from warmpool import"), *changes):
+                assert old in script, f"{old!r} is not in their script any more:\n{script}"
+                script = script.replace(old, new)
+            if theirs.FETCHED:
+                script = script.replace(f"test.{theirs.NAME}", theirs.NAME)
+            # They run it isolated from PYTHONPATH and the like. One of them uses multiprocessing
+            # without importing it.
+            path = [str(Path(warmpool.__file__).parent.parent), str(theirs.FOLDER)]
+            script = f"import multiprocessing, sys; sys.path += {path}\n{script}"
+            code, out, err = original(flag, script)
+            assert stderr[0] in err, err
+            return code, out, err.replace(*stderr)
+
+        with mock.patch.dict(names, assert_python_ok=assert_python_ok):
+            yield
+
+    return patch
+
+
+IMPORTS_OURS = Adapted("its script imports the executor from concurrent.futures", _in_scripts())
+IMPORTS_OURS_AND_SAYS_OUR_WORDS = Adapted(
+    "as above; and PoolClosed, which is a RuntimeError, says it in other words",
+    _in_scripts(stderr=(b"warmpool.PoolClosed: ", b"RuntimeError: cannot schedule new futures: ")),
+)
+IMPORTS_OURS_AND_NAMES_METHOD = Adapted(
+    "as above; and WarmPool's default is not multiprocessing's, so the method has to be passed",
+    _in_scripts(("(max_workers=3)", "(max_workers=3, mp_context=multiprocessing)")),
+)
+
+# ---------------------------------------------------------------------------- the rest
+
+
+@contextmanager
+def _warm(case: Any, names: dict[str, Any]) -> Iterator[None]:
+    case.executor.wait_warm(BOUND)
+    yield
+
+
+STARTS_WARM = Adapted(
+    "it wants tasks to have started when the pool is shut down at once, and nothing has in a pool "
+    "that is still cold: WarmPool hands no task to a worker that is not ready",
+    _warm,
+)
+CAUSE_IS_OURS = Adapted(
+    "the cause of what a task raised is of a public class, warmpool.RemoteTraceback",
+    lambda case, names: mock.patch.object(
+        concurrent.futures.process, "_RemoteTraceback", warmpool.RemoteTraceback
+    ),
+)

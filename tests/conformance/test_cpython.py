@@ -1,0 +1,43 @@
+"""CPython's own tests of executors, run on WarmPool: table.py says which, and how."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unittest
+
+import pytest
+
+from tests.conformance import theirs
+from tests.conformance.table import START_METHODS
+
+if not theirs.FOUND:
+    if sys.version_info[:2] == (3, 11) and "CI" in os.environ:
+        pytest.fail(theirs.WHY_NOT, pytrace=False)
+    pytest.skip(theirs.WHY_NOT, allow_module_level=True)
+
+from tests.conformance import cases  # noqa: E402 - imports theirs
+
+if unsorted := cases.unsorted():
+    pytest.fail("\n".join(unsorted), pytrace=False)
+
+globals().update(cases.CASES)
+
+AT_LEAST = 46
+"""Tests under a start method in any version of theirs."""
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_as_many_run_as_are_meant_to(start_method: str) -> None:
+    load = unittest.defaultTestLoader.getTestCaseNames
+    running = [
+        test
+        for case in cases.CASES.values()
+        if case.ctx == start_method  # type: ignore[attr-defined]
+        for test in load(case)
+        if not getattr(getattr(case, test), "__unittest_skip__", False)
+    ]
+
+    # Theirs has one test more under the other methods, which skips itself under fork.
+    least = AT_LEAST - (start_method == "fork")
+    assert len(running) == least if theirs.FETCHED else len(running) >= least

@@ -1,0 +1,182 @@
+"""The arrows between modules, and what the pure ones may not know."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import warmpool
+
+PACKAGE = Path(warmpool.__file__).parent
+MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
+COMMAND_LINE = {"__main__", "progress", *(name for name in MODULES if name.startswith("cli"))}
+
+PURE = {"events", "lifecycle", "restart", "deadlines", "tasks", "ending", "roster", "core"}
+FORBIDDEN_IN_PURE = {
+    "asyncio",
+    "logging",
+    "multiprocessing",
+    "os",
+    "random",
+    "selectors",
+    "signal",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
+}
+
+# Each module may import these of ours, and no others.
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": {"errors", "events", "future", "pool"},
+    "pool": {
+        "config",
+        "ending",
+        "errors",
+        "events",
+        "future",
+        "launcher",
+        "lifetime",
+        "mapping",
+        "payload",
+        "start",
+        "supervisor",
+    },
+    "config": {"core", "payload", "start"},
+    "mapping": {"child"},
+    "lifetime": {"supervisor"},
+    "future": {"callbacks", "errors", "payload"},
+    "supervisor": {
+        "callbacks",
+        "core",
+        "errors",
+        "events",
+        "failures",
+        "fleet",
+        "forkguard",
+        "future",
+        "launcher",
+        "loop",
+        "process",
+    },
+    "fleet": {"channel", "events", "launcher", "loop", "process", "wire"},
+    "failures": {"errors", "events", "payload"},
+    "launcher": {"child", "forkguard", "payload", "process", "recorder", "start"},
+    "start": {"child", "forkguard"},
+    "process": {"recorder"},
+    "channel": {"wire"},
+    "child": {"payload", "recorder", "wire"},
+    "payload": {"errors"},
+    "core": {"deadlines", "ending", "events", "lifecycle", "restart", "roster", "tasks"},
+    "roster": {"deadlines", "events", "lifecycle", "restart"},
+    "tasks": {"deadlines", "events"},
+    "ending": {"deadlines"},
+    "lifecycle": {"events"},
+    "callbacks": set(),
+    "deadlines": set(),
+    "errors": set(),
+    "events": set(),
+    "forkguard": set(),
+    "loop": set(),
+    "recorder": set(),
+    "restart": set(),
+    "wire": set(),
+}
+
+
+def imports(module: str) -> set[str]:
+    """The modules that a module imports, its own package's as bare names."""
+    found = set()
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "warmpool":
+            found |= {f"warmpool.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def own_imports(module: str) -> set[str]:
+    return {name.split(".")[1] for name in imports(module) if name.startswith("warmpool.")}
+
+
+def test_every_module_is_in_the_table():
+    assert set(MODULES) - COMMAND_LINE == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", sorted(MAY_IMPORT))
+def test_arrows_run_only_where_the_table_has_them(module):
+    assert own_imports(module) <= MAY_IMPORT[module]
+
+
+def test_the_table_has_no_circle():
+    done: set[str] = set()
+    remaining = dict(MAY_IMPORT)
+    while remaining:
+        free = {module for module, below in remaining.items() if below <= done}
+        assert free, f"a circle among {sorted(remaining)}"
+        done |= free
+        for module in free:
+            del remaining[module]
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_the_core_knows_no_clock_thread_or_process(module):
+    assert not imports(module) & FORBIDDEN_IN_PURE
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_the_monotonic_clock_is_read(module):
+    # I14. The command line may tell people the time.
+    calls = {
+        ast.unparse(node)
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "time"
+    }
+    allowed = {"time.monotonic"}
+    if module in COMMAND_LINE:
+        allowed |= {"time.perf_counter", "time.sleep"}
+    assert calls <= allowed
+
+
+@pytest.mark.parametrize("module", ["supervisor", "fleet", "channel", "loop", "core"])
+def test_the_supervisors_thread_has_no_pickle(module):
+    # I2, I13.
+    assert not imports(module) & {"pickle", "warmpool.payload"}
+
+
+def test_only_start_and_process_touch_processes():
+    for module in set(MODULES) - {"start", "process", "launcher"}:
+        text = ast.unparse(MODULES[module])
+        assert ".Process(" not in text
+        assert "waitpid" not in text
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - COMMAND_LINE))
+def test_modules_stay_small(module):
+    lines = (PACKAGE / f"{module}.py").read_text().count("\n")
+    assert lines <= {"core": 580, "supervisor": 470, "pool": 470}.get(module, 400)
+
+
+def test_a_worker_does_not_import_the_hosts_side():
+    script = "import sys, warmpool.child; print(*[m for m in sys.modules if m.split('.')[0] == 'warmpool'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert set(done.stdout.split()) == {
+        "warmpool",
+        *(f"warmpool.{name}" for name in ("child", "errors", "payload", "recorder", "wire")),
+    }
+
+
+def test_every_public_name_can_be_imported():
+    for name in warmpool.__all__:
+        assert getattr(warmpool, name) is not None
+    assert set(warmpool.__all__) <= set(dir(warmpool))
+    with pytest.raises(AttributeError, match="no attribute 'WarmPoool'"):
+        warmpool.WarmPoool  # noqa: B018
