@@ -43,8 +43,10 @@ def _processor() -> str:
 
 
 def _version(package: str) -> str | None:
+    # What is imported may be distributed under another name.
+    names = metadata.packages_distributions().get(package, [package])
     try:
-        return metadata.version(package)
+        return metadata.version(names[0])
     except metadata.PackageNotFoundError:
         return None
 

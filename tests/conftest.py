@@ -16,6 +16,7 @@ if _ROOT not in sys.path:
 
 from tests.helpers import leaks  # noqa: E402
 from tests.helpers.gate import Gate  # noqa: E402
+from tests.helpers.hosts import run_host  # noqa: E402, F401
 from tests.helpers.leaks import nothing_left_behind  # noqa: E402, F401
 from tests.helpers.waiting import BOUND  # noqa: E402
 from warmpool import WarmPool  # noqa: E402

@@ -23,8 +23,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     try:
-        from warmpool.cli_command import run
+        import signal
 
+        # Python drops what is raised in a weakref's callback, and importlib uses such callbacks:
+        # a Ctrl-C could get lost. Blocked, it comes when the imports are done.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            from warmpool.cli_command import run
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return run(argv)
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -1,21 +1,17 @@
-"""``warmpool map MODULE:FUNCTION [FILE ...]``: arguments, standard streams and exit statuses.
-
-The work is in `warmpool.cli_map`.
-"""
+"""``warmpool map``: wires arguments, standard streams, pool and loop; knows the exit statuses."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
-import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import Any
 
-from warmpool import Health, RemoteTraceback, WarmPool, WarmpoolError, __version__, start
+from warmpool import RemoteTraceback, WarmPool, WarmpoolError
+from warmpool.cli_arguments import UsageError, check_files, make_parsers, reason_of
 from warmpool.cli_io import FailuresFile, Input, Output, WriteFailed, describe
 from warmpool.cli_map import MapLoop
 from warmpool.cli_news import News
@@ -30,26 +26,6 @@ _QUICK = 0.5
 """How long workers get to stop, in seconds, when somebody waits for the command to end."""
 
 _WINDOW_PER_WORKER = 4
-_STDIN_NAMES = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
-
-_EPILOG = """\
-Without --jsonl an item is a line, empty or not, without its line end, as a string; bytes that are
-no UTF-8 arrive as with os.fsdecode(). With --jsonl it is the JSON value of a line; blank lines are
-skipped.
-
-For each item, in the order of the input, one line of JSON goes to standard output:
-  {"input": ..., "result": ...}                              it went well
-  {"input": ..., "error": {"type": ..., "message": ...}}     it failed
-Whatever the workers print goes to standard error. For each failed item, the failures file gets
-  {"file": ..., "line": ..., "input": ..., "error": {"type": ..., "message": ..., "traceback": ...}}
-
-Exit status: 0 all items went well; 1 some failed, or the run could not be finished; 2 wrong usage;
-130 Ctrl-C, 143 SIGTERM: what was done is written; 141 the reader of the output has gone.
-"""
-
-
-class UsageError(Exception):
-    """The arguments do not make sense; the text names the argument."""
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +40,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C while there was nothing to be written.
     """
-    parser, map_parser = _build_parsers()
+    parser, map_parser = make_parsers()
     try:
         arguments = parser.parse_args(argv)
         try:
@@ -77,145 +53,23 @@ def run(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
 
 
-# -------------------------------------------------------------------------- arguments
-
-
-def _build_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    parser = argparse.ArgumentParser(
-        prog="warmpool",
-        description="Run a function over lines of input in supervised, pre-warmed processes.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"warmpool {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    command = commands.add_parser(
-        "map",
-        help="call a function with each line of the input",
-        description="Call MODULE:FUNCTION with each item of the FILEs (standard input: none, or -) "
-        "in warm worker processes, and write the results in order while the input is being read.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = command.add_argument
-    add("function", metavar="MODULE:FUNCTION", help="what to call; FUNCTION may be dotted")
-    add("files", metavar="FILE", nargs="*", help="read one after the other")
-    add("--jsonl", action="store_true", help="each input line is a JSON value, not a string")
-    add(
-        "--initializer",
-        metavar="MODULE:FUNCTION",
-        help="called without arguments in every worker before its first item",
-    )
-    add(
-        "--workers",
-        metavar="N",
-        type=_positive_integer,
-        help="how many processes (default: the CPUs)",
-    )
-    add("--timeout", metavar="SECONDS", type=_seconds, help="time limit of one item")
-    add(
-        "--retries",
-        metavar="N",
-        type=_count,
-        default=0,
-        help="how often an item is run again whose worker died or was killed for exceeding a "
-        "limit; what FUNCTION raises is final (default: %(default)s)",
-    )
-    add(
-        "--init-timeout",
-        metavar="SECONDS",
-        type=_seconds,
-        default=60.0,
-        help="time limit for a worker to get warm (default: %(default)s)",
-    )
-    add("--start-method", choices=start.AVAILABLE, help="how workers are started")
-    add("--failures", metavar="FILE", help="write failed items, with tracebacks, to this file")
-    add(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="tell on standard error how it goes: by a bar on a terminal, else by lines",
-    )
-    return parser, command
-
-
-def _positive_integer(text: str) -> int:
-    number = _count(text)
-    if number == 0:
-        raise argparse.ArgumentTypeError("must be at least 1, not 0")
-    return number
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative: {text}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
-    if not (math.isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
-    return number
-
-
-def _check_files(files: Sequence[str], failures: str | None) -> list[str]:
-    """Return the sources to read, after looking at each without opening it.
-
-    Opening a named pipe only to look would end its writer.
-    """
-    sources = ["-" if file in _STDIN_NAMES else file for file in files or ["-"]]
-    for source in sources:
-        if source == "-":
-            if sys.stdin is None:
-                raise UsageError("argument FILE: standard input is closed")
-            continue
-        try:
-            found = os.stat(source)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"argument FILE: cannot read {source!r}: {_reason(error)}") from None
-        if stat.S_ISDIR(found.st_mode):
-            raise UsageError(f"argument FILE: {source!r} is a directory")
-        if not os.access(source, os.R_OK):
-            raise UsageError(f"argument FILE: cannot read {source!r}: permission denied")
-        if failures is not None and os.path.exists(failures) and os.path.samefile(source, failures):
-            raise UsageError(f"argument --failures: {failures!r} is an input file too")
-    return sources
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
-# -------------------------------------------------------------------------- running
-
-
 def _run_map(arguments: argparse.Namespace) -> int:
-    sources = _check_files(arguments.files, arguments.failures)
+    sources = check_files(arguments.files, arguments.failures)
     with ExitStack() as stack:
         stdin, stdout = stack.enter_context(_claimed_streams())
-        _extend_path()
-        function = _load("MODULE:FUNCTION", arguments.function, "")
-        initializer = None
-        if arguments.initializer is not None:
-            initializer = _load("--initializer", arguments.initializer)
-        failures = None
-        if arguments.failures is not None:
-            failures = stack.enter_context(closing(_open_failures(arguments.failures)))
-        source = stack.enter_context(closing(Input(sources, stdin, jsonl=arguments.jsonl)))
         news = stack.enter_context(closing(News()))
-        stack.enter_context(news.noting_log())
-        # Signals are only noted from here on: an exception in the middle of the pool's start, or of
-        # a submit, would leave it in an unknown state.
+        # Where an exception could leave the pool half started, signals are noted only.
         with news.noting_signals():
-            pool = _make_pool(arguments, warm_up, (function, initializer))
+            try:
+                with news.raising_too():
+                    task = _load_task(arguments)
+                    failures = _open_failures(arguments.failures)
+            except KeyboardInterrupt:
+                return 128 + (news.signal or signal.SIGINT)
+            if failures is not None:
+                stack.enter_context(closing(failures))
+            stack.enter_context(news.noting_log())
+            pool = _make_pool(arguments, task)
             stack.callback(pool.close, timeout=_QUICK)
             progress = make_progress(
                 wanted=arguments.progress,
@@ -224,11 +78,11 @@ def _run_map(arguments: argparse.Namespace) -> int:
             )
             stack.callback(progress.stop)
             loop = MapLoop(
-                function,
+                task[0],
                 pool.options(timeout=arguments.timeout, retries=arguments.retries),
                 find_breakdown=lambda: _find_breakdown(pool),
                 find_state=lambda: (pool.health.value, pool.stats().workers),
-                source=source,
+                source=stack.enter_context(closing(Input(sources, stdin, jsonl=arguments.jsonl))),
                 output=Output(stdout),
                 failures=failures,
                 progress=progress,
@@ -240,16 +94,21 @@ def _run_map(arguments: argparse.Namespace) -> int:
             except WriteFailed as error:
                 progress.say(str(error))
                 return _FAILED
+        # From here on a signal has its usual effect: everything is written.
         progress.stop()
         if report.broken is not None:
-            progress.say(f"stopped, because no worker gets warm: {_explain(report.broken)}")
+            progress.say(f"stopped, because the pool is broken: {_explain(report.broken)}")
         if report.signal is not None:
             progress.say(f"stopped by {signal.Signals(report.signal).name}")
         progress.summarize(loop.snapshot())
         if report.signal is not None:
             return 128 + report.signal
-        pool.close(timeout=_QUICK if report.broken else None)
-        return _FAILED if report.failed or report.unread or report.broken else 0
+        if report.broken is not None:
+            return _FAILED
+        pool.close()
+        for text in news.take_messages():
+            progress.say(text)
+        return _FAILED if report.failed or report.unread else 0
 
 
 @contextmanager
@@ -292,6 +151,18 @@ def _extend_path() -> None:
         sys.path.insert(0, here)
 
 
+_Task = tuple[Callable[[Any], Any], Callable[[], Any] | None]
+"""Function and initializer."""
+
+
+def _load_task(arguments: argparse.Namespace) -> _Task:
+    _extend_path()
+    function = _load("MODULE:FUNCTION", arguments.function, "")
+    if arguments.initializer is None:
+        return function, None
+    return function, _load("--initializer", arguments.initializer)
+
+
 def _load(argument: str, target: str, *values: object) -> Callable[..., Any]:
     try:
         return load(target, *values)
@@ -299,24 +170,22 @@ def _load(argument: str, target: str, *values: object) -> Callable[..., Any]:
         raise UsageError(f"argument {argument}: {error}") from error
 
 
-def _open_failures(path: str) -> FailuresFile:
+def _open_failures(path: str | None) -> FailuresFile | None:
+    if path is None:
+        return None
     try:
         return FailuresFile(path)
     except (OSError, ValueError) as error:
-        reason = f"cannot write {path!r}: {_reason(error)}"
+        reason = f"cannot write {path!r}: {reason_of(error)}"
         raise UsageError(f"argument --failures: {reason}") from None
 
 
-def _make_pool(
-    arguments: argparse.Namespace,
-    initializer: Callable[..., Any],
-    initargs: tuple[Any, ...],
-) -> WarmPool:
+def _make_pool(arguments: argparse.Namespace, task: _Task) -> WarmPool:
     try:
         return WarmPool(
             max_workers=arguments.workers,
-            initializer=initializer,
-            initargs=initargs,
+            initializer=warm_up,
+            initargs=task,
             start_method=arguments.start_method,
             init_timeout=arguments.init_timeout,
             name="map",
@@ -326,7 +195,7 @@ def _make_pool(
 
 
 def _find_breakdown(pool: WarmPool) -> BaseException | None:
-    if pool.health is not Health.BROKEN:
+    if pool.available:
         return None
     try:
         pool.wait_warm(timeout=0)

@@ -36,6 +36,7 @@ class News:
         os.set_blocking(self._write_fd, False)
         self._lock = threading.Lock()
         self._closed = False
+        self._raising = False
         self._messages: deque[str] = deque()
 
     def wake(self, _future: Future[Any] | None = None) -> None:
@@ -82,6 +83,8 @@ class News:
             self.signal = signum
             for each in before:
                 signal.signal(each, signal.SIG_DFL)
+            if self._raising:
+                raise KeyboardInterrupt
 
         # What is ignored stays so: nohup, and a shell's background job, mean it.
         before = {
@@ -100,6 +103,19 @@ class News:
             for each, action in before.items():
                 signal.signal(each, action)
             signal.set_wakeup_fd(wakeup_before)
+
+    @contextmanager
+    def raising_too(self) -> Iterator[None]:
+        """While signals are noted, raise KeyboardInterrupt as well, for code that may hang."""
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
+        # Python drops what is raised in a finalizer or a weakref's callback, and importlib uses
+        # such callbacks: the interrupt may have got lost.
+        if self.signal is not None:
+            raise KeyboardInterrupt
 
     @contextmanager
     def noting_log(self) -> Iterator[None]:

@@ -75,6 +75,8 @@ class Core:
         self._now = 0.0
         self._out: list[ev.Command] = []
         deadlines = self._deadlines = Deadlines(self._holds)
+        self.next_deadline = deadlines.next
+        """When :class:`~warmpool.events.TimePassed` is to be said at the latest, or None."""
         self.ending = Ending(deadlines)
         self.book = TaskBook(deadlines)
         self.roster = Roster(
@@ -123,10 +125,6 @@ class Core:
         self._handlers[type(event)](event)
         return self._out
 
-    def next_deadline(self) -> float | None:
-        """When :class:`~warmpool.events.TimePassed` is to be said at the latest."""
-        return self._deadlines.next()
-
     @property
     def phase(self) -> Phase:
         """How far the pool is on its way to its end."""
@@ -161,7 +159,7 @@ class Core:
             raise InvalidTransition(f"task {spec.id} was submitted before")
         self.book.add(spec)
         limit = self.settings.max_queue
-        if self.phase is not OPEN:
+        if self.ending.phase is not OPEN:
             self._fail(spec.id, Failure(FailureKind.POOL_CLOSED))
         elif limit is not None and len(self.book.queue) >= limit and not self.roster.idle:
             self._fail(spec.id, Failure(FailureKind.POOL_SATURATED, limit=limit))
@@ -221,24 +219,27 @@ class Core:
 
     def _on_task_done(self, event: ev.TaskDone) -> None:
         worker = self.roster[event.worker]
-        if worker.state is BUSY and worker.task != event.task:
-            self._break_protocol(worker, f"answered task {event.task}, which it does not have")
-        elif self._heard(worker, ev.TaskDone) and worker.state is IDLE:
-            worker.task = None
-            worker.tasks_done += 1
-            self.roster.slots[worker.slot].failures = 0
-            worker.deadline = None
-            self.book.forget(event.task, event.outcome.value)
-            self._out.append(ev.SettleTask(event.task, event.outcome, event.payload))
-            self._after_task(worker)
+        if worker.task != event.task or worker.state is not BUSY:
+            if worker.state is BUSY:
+                self._break_protocol(worker, f"answered task {event.task}, which it does not have")
+            else:
+                self._heard(worker, ev.TaskDone)
+            return
+        self.roster.move(worker, ev.TaskDone, self._now)
+        worker.task = worker.deadline = None
+        worker.tasks_done += 1
+        self.roster.slots[worker.slot].failures = 0
+        self.book.forget(event.task, event.outcome.value)
+        self._out.append(ev.SettleTask(event.task, event.outcome, event.payload))
+        self._after_task(worker)
 
     def _after_task(self, worker: Worker) -> None:
         limit = self.settings.max_tasks_per_child
-        if self.phase is CLOSING or (limit is not None and worker.tasks_done >= limit):
+        if self.ending.phase is CLOSING or (limit is not None and worker.tasks_done >= limit):
             self.roster.stop(worker, self._now, self.settings.grace)
-        else:
+        elif self.book.queue:
             self._assign()
-        if self.phase is not OPEN:
+        if self.ending.phase is not OPEN:
             self._wind_down()
 
     def _fail(self, id: int, failure: Failure) -> None:
@@ -313,7 +314,7 @@ class Core:
                 FailureKind.BROKE_PROTOCOL,
                 worker,
                 detail="closed its channel and lived on",
-                started=True,
+                started=worker.task is not None,
             )
             self.roster.set_deadline(worker, self._now + LINGER)
         self._heard(worker, ev.WorkerChannelClosed)

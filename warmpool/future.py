@@ -88,16 +88,17 @@ class TaskFuture(Future[T], Generic[T]):
     ``concurrent.futures.wait(return_when=FIRST_EXCEPTION)`` takes it for a success.
     """
 
+    _started: float | None = None
+    _ended: float | None = None
+    _pid: int | None = None
+    _attempts = 0
+    _verdict: tuple[Any, BaseException | None] | None = None
+
     def __init__(self, control: TaskControl, task: int, queued: float) -> None:
         super().__init__()
         self._task = task
         self._control = control
         self._queued = queued
-        self._started: float | None = None
-        self._ended: float | None = None
-        self._pid: int | None = None
-        self._attempts = 0
-        self._verdict: tuple[Any, BaseException | None] | None = None
 
     # ------------------------------------------------------------------ for callers
 

@@ -18,6 +18,7 @@ Some facts, and what follows:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import struct
@@ -35,8 +36,11 @@ def open_death_watch(process: BaseProcess) -> int:
     if hasattr(os, "pidfd_open"):
         try:
             return os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            pass  # Dead and reaped already, by the fork server: its sentinel is readable.
+        except OSError as error:
+            # ESRCH: dead, and reaped by the fork server already: its sentinel is readable.
+            # ENOSYS, EPERM: an old kernel, or a sandbox that does not know pidfds.
+            if error.errno not in (errno.ESRCH, errno.ENOSYS, errno.EPERM):
+                raise
     return os.dup(process.sentinel)
 
 

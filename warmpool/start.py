@@ -229,7 +229,10 @@ class _ForkServer:
         if self._server.pid != self._watched:
             self._close_watch()
             assert self._server.pid is not None
-            watch = os.pidfd_open(self._server.pid) if hasattr(os, "pidfd_open") else None
+            watch = None
+            if hasattr(os, "pidfd_open"):
+                with contextlib.suppress(OSError):  # As in process.open_death_watch().
+                    watch = os.pidfd_open(self._server.pid)
             with self._lock:
                 self._watch, self._watched = watch, self._server.pid
 

@@ -33,7 +33,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from warmpool import events as ev
@@ -247,7 +247,9 @@ class Supervisor:
 
     def _turn(self) -> None:
         inbox = self._inbox
-        self._loop.wait(self._timeout(), inbox)
+        earliest = self._earliest()
+        timeout = None if earliest is None else max(0.0, earliest - time.monotonic())
+        self._loop.wait(timeout, inbox)
         for _ in range(len(inbox)):  # Bounded: a storm of submits must not hide the workers.
             item = inbox.popleft()
             if isinstance(item, Launched):
@@ -257,28 +259,25 @@ class Supervisor:
             else:
                 self._handle(item)
         # Deadlines last: what came in time is not late because this thread was.
-        if self._loop.has_timers:
-            self._loop.run_timers(time.monotonic())
-        deadline = self._core.next_deadline()
-        if deadline is not None and deadline <= time.monotonic():
+        if earliest is not None and earliest <= (now := time.monotonic()):
+            self._loop.run_timers(now)
             self._handle(ev.TimePassed())
 
-    def _timeout(self) -> float | None:
-        """How long nothing is to be done, in seconds; None: till something happens."""
-        earliest = self._core.next_deadline()
-        if self._loop.has_timers:
-            earliest = _earlier(earliest, self._loop.next_timer())
+    def _earliest(self) -> float | None:
+        """When something is to be done unasked."""
+        earliest = _earlier(self._core.next_deadline(), self._loop.next_timer())
         if not self._callbacks.is_empty:
             earliest = _earlier(earliest, self._callbacks.relieve(time.monotonic()))
-        return None if earliest is None else max(0.0, earliest - time.monotonic())
+        return earliest
 
     def _handle(self, event: ev.Event) -> None:
         self._carry_out(self._core.handle(event, time.monotonic()))
 
     def _carry_out(self, commands: list[ev.Command]) -> None:
-        assert threading.current_thread() is self._thread  # I1
+        assert threading.get_ident() == self._thread.ident  # I1
+        actions = self._ACTIONS
         for command in commands:
-            self._ACTIONS[type(command)](self, command)
+            actions[type(command)](self, command)
 
     # ------------------------------------------------------------------ commands about workers
 
@@ -329,7 +328,9 @@ class Supervisor:
         del self._payloads[task]
         return self._futures.pop(task)
 
-    def _call_back(self, future: TaskFuture[Any], callbacks: list[Callable[[Any], object]]) -> None:
+    def _call_back(
+        self, future: TaskFuture[Any], callbacks: Sequence[Callable[[Any], object]]
+    ) -> None:
         for callback in callbacks:
             self._callbacks.put(callback, future)
 
@@ -431,9 +432,9 @@ class Supervisor:
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
+    if one is None:
+        return other
+    return one if other is None or one <= other else other
 
 
 def _log_failure(pool: str, error: WarmpoolError, consequence: str) -> None:

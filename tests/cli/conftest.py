@@ -114,6 +114,12 @@ class Runner:
             running.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _folder_of_tmp_path(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Made at its first use, it would end up in the private temporary folder of one test.
+    tmp_path_factory.getbasetemp()
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Runner]:
     runner = Runner(tmp_path)

@@ -109,6 +109,23 @@ def test_interrupt_while_the_module_is_imported(
     assert "Traceback" not in running.stderr
 
 
+def test_signal_while_the_module_is_imported_may_get_lost_in_a_callback(
+    command: Any, tmp_path: Path
+) -> None:
+    """importlib calls its own weakref callbacks, and Python drops what these raise."""
+    text = (
+        "import os, signal, weakref\n"
+        "class Thing: pass\n"
+        "thing = Thing()\n"
+        "kill = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))\n"
+        "del thing\n"
+        "def f(text): pass\n"
+    )
+    (tmp_path / "callback_module.py").write_text(text)
+    running = command.start("callback_module:f")
+    assert running.process.wait() == 130
+
+
 def test_interrupt_while_workers_get_warm(
     command: Any, tmp_path: Path, fifo: Callable[[], Path], release: Callable[[Path], None]
 ) -> None:
@@ -223,7 +240,7 @@ def test_pool_that_cannot_get_warm_is_told_once(command: Any) -> None:
     running.write(b"a\n")  # and never another line, nor an end
     assert running.process.wait() == 1
     assert running.finish().records[0]["error"]["type"] in ("PoolBroken", "InitializerFailed")
-    assert running.stderr.count("stopped, because no worker gets warm") == 1
+    assert running.stderr.count("stopped, because the pool is broken") == 1
     assert re.search(
         r"the model is not there \(File .*cli_functions.*fail_to_initialize\)", running.stderr
     )

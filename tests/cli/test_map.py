@@ -261,7 +261,7 @@ def test_dead_worker_is_named_in_the_error(command: Any) -> None:
 def test_timeout_ends_a_hanging_item(command: Any, tmp_path: Path) -> None:
     stdin = b"upper a\nhang\nupper c\n"
     completed = command.run(
-        "cli_functions:act", "--timeout", "0.5", "--failures", "failed", stdin=stdin
+        "cli_functions:act", "--timeout", "2", "--failures", "failed", stdin=stdin
     )
     assert completed.exitcode == 1
     assert completed.results == ["A", None, "C"]
@@ -331,7 +331,7 @@ def test_what_the_module_prints_is_no_result(command: Any) -> None:
 def test_module_is_imported_before_the_first_item(command: Any, tmp_path: Path) -> None:
     """The import belongs to getting warm, so it is not counted against the item's time limit."""
     (tmp_path / "slow_module.py").write_text(
-        "import time\ntime.sleep(1.5)\ndef same(text): return text\n"
+        "import time\ntime.sleep(4)\ndef same(text): return text\n"
     )
-    completed = command.run("slow_module:same", "--timeout", "1", stdin=b"a\n")
+    completed = command.run("slow_module:same", "--timeout", "3", stdin=b"a\n")
     assert completed.results == ["a"]

@@ -61,6 +61,10 @@ def _prepared(method: Callable[[Any], None], verdict: Verdict) -> Callable[[Any]
                 method(self)
         except unittest.SkipTest as skip:
             self.fail(f"skipped itself, and should be left out in table.py: {skip}")
+        except BaseException:
+            # Else their tearDown waits without a bound for what may be hung.
+            self.executor.close(BOUND)
+            raise
 
     return run
 

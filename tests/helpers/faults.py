@@ -12,6 +12,7 @@ import enum
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import signal
 import struct
 import subprocess
@@ -324,5 +325,32 @@ _real_main = child.main
 
 def main(endpoints: child.Endpoints) -> None:
     """In place of ``warmpool.child.main``: follows orders before the worker's first message."""
+    # As the real one does first of all. What a worker leaves behind before that, while __main__
+    # is imported, is in the host's group, and no kill takes it along.
+    os.setpgid(0, 0)
     Orders(Path(os.environ[Orders.VARIABLE])).follow("starting")
     _real_main(endpoints)
+
+
+def own_task() -> int:
+    """The number of the task that this worker runs."""
+    frame = sys._getframe()
+    while frame.f_code is not child._serve.__code__:
+        assert frame.f_back is not None
+        frame = frame.f_back
+    number: int = frame.f_locals["task"]
+    return number
+
+
+def answer_and_write_garbage(value: Any) -> NoReturn:
+    """A task that gives its whole answer and then garbage, in one write."""
+    body = pickle.dumps(value)
+    write(wire.header(wire.RETURNED, own_task(), len(body)) + body + b"and more")
+    time.sleep(_LONG)
+    raise AssertionError
+
+
+def close_descriptors() -> int:
+    """A task that closes everything and returns."""
+    os.closerange(0, 1 << 16)
+    return os.getpid()

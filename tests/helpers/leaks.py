@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -51,17 +51,22 @@ def _semaphore_prefix() -> str:
 
 def descendants() -> list[int]:
     """The processes that descend from this one, however far they have gone away."""
-    own = str(resource.getrlimit(_TAG)[0]).encode()
-    found = []
-    for pid in processes.all_pids():
-        try:
-            limits = Path(f"/proc/{pid}/limits").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-        match = re.search(rb"^Max msgqueue size +(\d+) ", limits, re.MULTILINE)
-        if match is not None and match[1] == own and pid != os.getpid():
-            found.append(pid)
-    return found
+    own = f"{'Max msgqueue size':25} {resource.getrlimit(_TAG)[0]} ".encode()
+    return [pid for pid in processes.all_pids() if pid != os.getpid() and own in _limits(pid)]
+
+
+def _limits(pid: int) -> bytes:
+    # Not by pathlib: this is done for every process of the system, twice for each test.
+    try:
+        descriptor = os.open(f"/proc/{pid}/limits", os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):
+        return b""
+    try:
+        return os.read(descriptor, 4096)
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _processes() -> dict[object, str]:
@@ -106,7 +111,7 @@ class Snapshot:
         things = {**_processes(), **_threads(), **_descriptors(), **_files(private)}
         return cls(private, things)
 
-    def leaks(self, *, same_shape: bool = False) -> list[str]:
+    def leaks(self, *, same_shape: bool = False) -> dict[object, str]:
         """What is there now and was not then, after a grace.
 
         Args:
@@ -118,7 +123,7 @@ class Snapshot:
             gc.collect()
             time.sleep(0.02)
             new = self._new(same_shape)
-        return [_with_stack(thing, line) for thing, line in new.items()]
+        return {thing: _with_stack(thing, line) for thing, line in new.items()}
 
     def _new(self, same_shape: bool) -> dict[object, str]:
         now = Snapshot.take(self.private).things
@@ -142,13 +147,14 @@ def _with_stack(thing: object, line: str) -> str:
     return f"{line}, at:\n{stack}".rstrip()
 
 
-def kill_processes(before: Snapshot) -> None:
+def _kill_processes(things: Iterable[object]) -> None:
     """End what a test has left, so that the next one does not suffer from it."""
-    for identity in _processes().keys() - before.things.keys():
-        pid = identity[0]  # type: ignore[index]
-        processes.kill(pid)
-        if processes.parent(pid) == os.getpid():
-            processes.wait_gone(pid)
+    for identity in things:
+        if not isinstance(identity, processes.Identity):
+            continue
+        processes.kill(identity.pid)
+        if processes.parent(identity.pid) == os.getpid():
+            processes.wait_gone(identity.pid)
 
 
 @contextmanager
@@ -157,8 +163,8 @@ def nothing_left(private: Path | None = None, *, same_shape: bool = False) -> It
     before = Snapshot.take(private)
     yield
     if left := before.leaks(same_shape=same_shape):
-        kill_processes(before)
-        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+        _kill_processes(left)
+        pytest.fail("left behind:\n" + "\n".join(left.values()), pytrace=False)
 
 
 @contextmanager
@@ -180,8 +186,11 @@ def private_temporary_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_left_behind(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Every test leaves the world as it was, or, with a shared pool, in the same shape."""
-    same_shape = "shared_pool" in request.fixturenames
+    tmp_path_factory.getbasetemp()  # Else made by the first who asks, in the private folder.
+    same_shape = any(name.endswith(("shared_pool", "_shelf")) for name in request.fixturenames)
     with private_temporary_folder() as folder, nothing_left(folder, same_shape=same_shape):
         yield

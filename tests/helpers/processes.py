@@ -7,6 +7,7 @@ import re
 import select
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.helpers.waiting import BOUND
 
@@ -43,10 +44,17 @@ def session(pid: int) -> int | None:
     return None if fields is None else int(fields[3])
 
 
-def identity(pid: int) -> tuple[int, int] | None:
-    """The pid with the time of its start, which no second process shares."""
+class Identity(NamedTuple):
+    """What no second process shares."""
+
+    pid: int
+    started: int
+
+
+def identity(pid: int) -> Identity | None:
+    """Tell a process from a later one of the same number."""
     fields = _stat(pid)
-    return None if fields is None else (pid, int(fields[19]))
+    return None if fields is None else Identity(pid, int(fields[19]))
 
 
 def all_pids() -> list[int]:

@@ -136,7 +136,7 @@ def test_a_timer_can_set_another_that_is_due(loop):
     loop.call_at(1.0, lambda: loop.call_at(1.0, lambda: called.append(1)))
     loop.run_timers(1.0)
     assert called == [1]
-    assert not loop.has_timers
+    assert loop.next_timer() is None
 
 
 def test_a_timeout_ends_the_wait(loop):
