@@ -164,7 +164,10 @@ def test_modules_stay_small(module):
 
 
 def test_a_worker_does_not_import_the_hosts_side():
-    script = "import sys, warmpool.child; print(*[m for m in sys.modules if m.split('.')[0] == 'warmpool'])"
+    script = (
+        "import sys, warmpool.child\n"
+        "print(*[name for name in sys.modules if name.split('.')[0] == 'warmpool'])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
     )

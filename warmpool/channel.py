@@ -77,7 +77,6 @@ class Channel:
 
         Raises:
             BlockingIOError: Nothing is there.
-            wire.WireError: It is no message.
         """
         try:
             count = os.readv(self.descriptor, [self._scratch])
@@ -87,9 +86,9 @@ class Channel:
         return self._reader.feed(self._scratch[:count]), count == 0
 
     @property
-    def in_message(self) -> bool:
-        """Whether the worker is half way through a message."""
-        return self._reader.missing > 0
+    def broken(self) -> str | None:
+        """Why what was read is no message, None as long as it is; see ``wire.Reader``."""
+        return self._reader.broken
 
     def close(self) -> None:
         """Close the connection, which the loop has forgotten already (I6)."""

@@ -223,15 +223,14 @@ class Fleet:
             messages, at_end = held.channel.receive()
         except BlockingIOError:
             return False
-        except wire.WireError as error:
-            self._unwatch_data(held)
-            last = held.process.recorder.last_started
-            detail = f"wrote what is no message ({error})"
-            self._handle(ev.WorkerBrokeProtocol(worker, detail, last))
-            return False
         for kind, task, body in messages:
             self._handle(_SAID[kind](worker, task, body))
-        if at_end:
+        if held.channel.broken is not None:
+            self._unwatch_data(held)
+            last = held.process.recorder.last_started
+            detail = f"wrote what is no message ({held.channel.broken})"
+            self._handle(ev.WorkerBrokeProtocol(worker, detail, last))
+        elif at_end:
             self._unwatch_data(held)
             self._handle(ev.WorkerChannelClosed(worker))
         return held.listening

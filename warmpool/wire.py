@@ -36,10 +36,6 @@ Message: TypeAlias = tuple[int, int, "bytes | bytearray"]
 """Kind, task (0 where there is none), body."""
 
 
-class WireError(Exception):
-    """The bytes are no message. Internal: the supervisor makes a ``ProtocolError`` of it."""
-
-
 def header(kind: int, task: int, length: int) -> bytes:
     """The bytes that go before a body of this length."""
     return HEADER.pack(kind, task, length)
@@ -51,9 +47,13 @@ class Reader:
     Args:
         kinds: The kinds that this side accepts.
         max_body: The largest body accepted, in bytes.
+
+    Attributes:
+        broken: Why the bytes are no messages, None as long as they are. Nothing is read any more
+            then; the messages before that are good: a result that arrived is a result.
     """
 
-    __slots__ = ("_body", "_head", "_kinds", "_max_body", "_missing", "_start")
+    __slots__ = ("_body", "_head", "_kinds", "_max_body", "_missing", "_start", "broken")
 
     def __init__(self, kinds: frozenset[int], max_body: int = MAX_BODY) -> None:
         self._kinds = kinds
@@ -63,6 +63,7 @@ class Reader:
         self._head: tuple[int, int] | None = None
         self._body = bytearray()
         self._missing = 0
+        self.broken: str | None = None
 
     @property
     def missing(self) -> int:
@@ -70,11 +71,7 @@ class Reader:
         return self._missing
 
     def feed(self, data: bytes | memoryview) -> list[Message]:
-        """Take in what has arrived and give the messages that are now complete.
-
-        Raises:
-            WireError: The bytes are no message. The reader is of no more use.
-        """
+        """Take in what has arrived and give the messages that are now complete."""
         if self._head is None and not self._start and len(data) >= HEADER.size:
             # Nearly always exactly one message arrives.
             kind, task, length = HEADER.unpack_from(data)
@@ -84,7 +81,7 @@ class Reader:
 
     def _feed(self, view: memoryview) -> list[Message]:
         messages: list[Message] = []
-        while view:
+        while view and self.broken is None:
             if self._head is None:
                 view = self._feed_header(view)
             if self._head is not None:
@@ -101,10 +98,11 @@ class Reader:
         taken = view[: HEADER.size - len(self._start)]
         self._start += bytes(taken)
         if self._start[0] not in self._kinds:
-            raise WireError(f"no message begins with {self._start[:8]!r}")
-        if len(self._start) == HEADER.size:
+            self.broken = f"no message begins with {self._start[:8]!r}"
+        elif len(self._start) == HEADER.size:
             kind, task, length = HEADER.unpack(self._start)
             if length > self._max_body:
-                raise WireError(f"a message of {length} bytes is above the limit")
+                self.broken = f"a message of {length} bytes is above the limit"
+                return view[:0]
             self._head, self._missing, self._start = (kind, task), length, b""
         return view[len(taken) :]

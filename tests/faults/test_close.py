@@ -353,3 +353,21 @@ def test_an_unpickling_that_hangs_is_ended_by_close(make_pool: MakePool, start_m
     pool.close()
     assert_ended(pool, future.info.pid)
     assert isinstance(outcome(future), PoolClosed)
+
+
+def test_close_ends_while_its_caller_holds_a_futures_lock(
+    make_pool: MakePool, gate: Gate, start_method: str
+) -> None:
+    pool = make_pool(2, grace=GRACE)
+    futures = [pool.submit(gate_hold, gate) for _ in range(3)]
+    for _ in range(2):
+        gate.arrived()
+    # wait() and as_completed() hold the locks of all their futures for a moment, result() its
+    # own: that is where a signal handler may find its thread.
+    with futures[0]._condition, futures[2]._condition:
+        pool.close(5)
+        assert isinstance(outcome(futures[1]), PoolClosed)
+    for future in futures:
+        assert isinstance(outcome(future), PoolClosed)
+    pool.close(BOUND)
+    assert_ended(pool, futures[0].info.pid)

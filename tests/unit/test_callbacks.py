@@ -12,7 +12,7 @@ import pytest
 from warmpool.callbacks import PATIENCE, CallbackRunner
 
 
-@pytest.fixture()
+@pytest.fixture
 def runner():
     runner = CallbackRunner("test-callbacks")
     runner.open()

@@ -12,7 +12,7 @@ from warmpool import wire
 from warmpool.channel import CHUNK, Channel
 
 
-@pytest.fixture()
+@pytest.fixture
 def ends():
     ours, theirs = multiprocessing.Pipe()
     channel = Channel(ours, bytearray(CHUNK))

@@ -12,14 +12,14 @@ import pytest
 from warmpool.loop import READ, WRITE, Loop, Waker
 
 
-@pytest.fixture()
+@pytest.fixture
 def loop():
     loop = Loop()
     yield loop
     loop.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def pipe():
     reading, writing = os.pipe()
     yield reading, writing
