@@ -13,7 +13,12 @@ import warmpool
 
 PACKAGE = Path(warmpool.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
-COMMAND_LINE = {"__main__", "progress", *(name for name in MODULES if name.startswith("cli"))}
+COMMAND_LINE = {
+    "__main__",
+    "demo",
+    "progress",
+    *(name for name in MODULES if name.startswith("cli")),
+}
 
 PURE = {"events", "lifecycle", "restart", "deadlines", "tasks", "ending", "roster", "core"}
 FORBIDDEN_IN_PURE = {
@@ -51,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lifetime": {"supervisor"},
     "future": {"callbacks", "errors", "payload"},
     "supervisor": {
+        "answer",
         "callbacks",
         "core",
         "errors",
@@ -76,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"deadlines", "events"},
     "ending": {"deadlines"},
     "lifecycle": {"events"},
+    "answer": set(),
     "callbacks": set(),
     "deadlines": set(),
     "errors": set(),

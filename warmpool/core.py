@@ -552,4 +552,5 @@ class Core:
         if self.phase is CLOSING:
             assert not book.queue
         if self.phase is CLOSED:
-            assert not (book.tasks or roster.workers)
+            assert not book.tasks
+            assert not roster.workers

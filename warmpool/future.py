@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -96,6 +96,7 @@ class TaskFuture(Future[T], Generic[T]):
 
     def __init__(self, control: TaskControl, task: int, queued: float) -> None:
         super().__init__()
+        self._unclaimed = True
         self._task = task
         self._control = control
         self._queued = queued
@@ -127,8 +128,9 @@ class TaskFuture(Future[T], Generic[T]):
 
         *Threads:* any; callbacks run in the caller's.
         """
-        if not super().cancel():
-            return False
+        if not self._claim():
+            return self.cancelled()
+        self.finish_cancelling()
         self._control.cancelled(self._task)
         for function in self._taken():
             self._call(function)
@@ -223,45 +225,90 @@ class TaskFuture(Future[T], Generic[T]):
 
         The answer is why the two cannot both win: a task is either sent or cancelled.
         """
-        if self._attempts == 0 and not self.set_running_or_notify_cancel():
-            return False
+        if self._attempts == 0:
+            if not self._claim():
+                return False
+            if self.try_lock():
+                try:
+                    self.set_running_or_notify_cancel()
+                finally:
+                    self.unlock()
         self._pid, self._started = pid, now
         self._attempts += 1
         return True
 
-    def settle_returned(self, body: bytes | bytearray, now: float) -> list[Callable[[Any], object]]:
+    def settle_returned(
+        self, body: bytes | bytearray, now: float
+    ) -> Sequence[Callable[[Any], object]]:
         """Settle with an encoded result, and give the callbacks to be called."""
         self._ended = now
         return self._settle(self.set_result, _Box(body))
 
-    def settle_raised(self, body: bytes | bytearray, now: float) -> list[Callable[[Any], object]]:
+    def settle_raised(
+        self, body: bytes | bytearray, now: float
+    ) -> Sequence[Callable[[Any], object]]:
         """Settle with an encoded exception, and give the callbacks to be called."""
         self._ended = now
         return self._settle(self.set_exception, _Encoded(body))
 
-    def settle_failed(self, error: BaseException, now: float) -> list[Callable[[Any], object]]:
+    def settle_failed(self, error: BaseException, now: float) -> Sequence[Callable[[Any], object]]:
         """Settle with an error of ours, and give the callbacks to be called."""
         self._ended = now
         return self._settle(self.set_exception, error)
 
-    def drop(self, now: float) -> list[Callable[[Any], object]]:
+    def drop(self, now: float) -> Sequence[Callable[[Any], object]]:
         """Cancel on behalf of the pool, and give the callbacks to be called."""
         self._ended = now
-        if not Future.cancel(self):
+        if self._attempts and not self.cancelled():
             # It was handed to a worker once, and waits again: too late to be cancelled.
             return self.settle_failed(PoolClosed("the task was dropped when the pool ended"), now)
-        # Those who wait for several futures count a cancelled one only once it is notified.
-        self.set_running_or_notify_cancel()
+        self._claim()
+        return self.finish_cancelling()
+
+    def finish_cancelling(self) -> Sequence[Callable[[Any], object]]:
+        """Make a future that is claimed for it cancelled, and give the callbacks to be called.
+
+        Also called after one who claimed it, and may have been interrupted before this.
+        """
+        with self._condition:
+            super().cancel()
+            if self._state == "CANCELLED":
+                # Those who wait for several futures count a cancelled one once it is notified.
+                self.set_running_or_notify_cancel()
         return self._taken()
 
-    def _settle(self, setter: Callable[[Any], None], answer: Any) -> list[Callable[[Any], object]]:
+    def _claim(self) -> bool:
+        # One atomic step decides between dispatch and cancel, without the future's lock: that is
+        # also held by whoever waits, and the supervisor's thread waits for nobody (I3).
+        return self.__dict__.pop("_unclaimed", False) is True
+
+    def try_lock(self) -> bool:
+        """Take the future's lock, unless that would have to be waited for.
+
+        ``result()`` and ``concurrent.futures.wait()`` hold it for moments in the user's threads;
+        a signal handler that runs in such a moment may wait for the supervisor.
+        """
+        taken: bool = self._condition.acquire(blocking=False)
+        return taken
+
+    def unlock(self) -> None:
+        """Give it back."""
+        self._condition.release()
+
+    def running(self) -> bool:
+        """Whether a worker has the task."""
+        return self._attempts > 0 and not self.done()
+
+    def _settle(
+        self, setter: Callable[[Any], None], answer: Any
+    ) -> Sequence[Callable[[Any], object]]:
         try:
             setter(answer)
         except InvalidStateError:
             return []  # Cancelled by the caller in the same instant: answered.
         return self._taken()
 
-    def _taken(self) -> list[Callable[[Any], object]]:
+    def _taken(self) -> Sequence[Callable[[Any], object]]:
         callbacks: deque[_Callback] | None = self.__dict__.get("_callbacks")
         taken: list[Callable[[Any], object]] = []
         while callbacks:

@@ -16,7 +16,6 @@ import heapq
 import itertools
 import os
 import selectors
-import threading
 from collections.abc import Callable, Sized
 
 READ = selectors.EVENT_READ
@@ -25,60 +24,59 @@ WRITE = selectors.EVENT_WRITE
 Callback = Callable[[int], None]
 
 
+class _Descriptor:
+    """A descriptor that is closed with the last reference to it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
 class Waker:
-    """Makes one descriptor readable, from any thread, a signal handler or a finalizer."""
+    """Makes one descriptor readable, from any thread, a signal handler or a finalizer.
+
+    Without a lock (I12): a thread that is interrupted or stopped half way through a wake-up must
+    not hold up the one that closes. Who writes holds a reference to the descriptor meanwhile, so
+    its number cannot become a stranger's.
+    """
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
-            self._reading = self._writing = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._token = (1).to_bytes(8, "little")
-            # In native order whatever the machine: an eventfd only needs a number that is not 0.
+            reading = writing = _Descriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            self._token = b"\1" * 8  # Any number but 0, in either byte order.
         else:
-            self._reading, self._writing = os.pipe()
-            os.set_blocking(self._reading, False)
-            os.set_blocking(self._writing, False)
+            reading, writing = map(_Descriptor, os.pipe())
+            os.set_blocking(reading.number, False)
+            os.set_blocking(writing.number, False)
             self._token = b"\0"
-        self._open = True
-        # Guards the descriptor against being closed, and its number given to a stranger, between
-        # the look at _open and the write. Re-entrant, since a signal handler or a finalizer may
-        # wake while its own thread is waking.
-        self._lock = threading.RLock()
+        self._ends: tuple[_Descriptor, _Descriptor] | None = reading, writing
 
     def fileno(self) -> int:
-        return self._reading
+        assert self._ends is not None
+        return self._ends[0].number
 
     def wake(self) -> None:
         """Make the descriptor readable. *Threads:* any; never blocks."""
-        with self._lock:
-            if self._open:
-                try:
-                    os.write(self._writing, self._token)
-                except BlockingIOError:
-                    pass  # Full, and so readable: the wake-up is as good as delivered.
+        ends = self._ends
+        if ends is not None:
+            try:
+                os.write(ends[1].number, self._token)
+            except BlockingIOError:
+                pass  # Full, and so readable: the wake-up is as good as delivered.
 
     def drain(self) -> None:
         """Make it unreadable again."""
         try:
-            while len(os.read(self._reading, 4096)) == 4096:
+            while len(os.read(self.fileno(), 4096)) == 4096:
                 pass
         except BlockingIOError:
             pass  # Somebody's write was coalesced with the last one.
 
     def close(self) -> None:
-        """Close it; waking has no effect any more."""
-        with self._lock:
-            self._close()
-
-    def close_after_fork(self) -> None:
-        """Close the forked copy: the lock may be held by a thread that does not exist here."""
-        self._lock = threading.RLock()
-        self._close()
-
-    def _close(self) -> None:
-        if self._open:
-            self._open = False
-            for descriptor in {self._reading, self._writing}:
-                os.close(descriptor)
+        """Let go of it; waking has no effect any more."""
+        self._ends = None
 
 
 class Timer:
@@ -182,7 +180,7 @@ class Loop:
     def close_after_fork(self) -> None:
         """Close the forked copies. Nothing is unregistered: the epoll set is the parent's."""
         self._selector.close()
-        self._waker.close_after_fork()
+        self._waker.close()
 
     def _on_wake(self, _events: int) -> None:
         self._waker.drain()

@@ -231,8 +231,9 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
     except Exception as error:
         PickledInitializer(b"", tuple(spawning.descriptors)).close()
         raise PayloadError(
-            f"the initializer or its initargs cannot be pickled ({_summary(error)}): pass functions "
-            "and classes that can be imported, or use start_method='fork', which copies them"
+            f"the initializer or its initargs cannot be pickled ({_summary(error)}): pass "
+            "functions and classes that can be imported, or use start_method='fork', which "
+            "copies them"
         ) from error
     finally:
         context.set_spawning_popen(None)

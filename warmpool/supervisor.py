@@ -34,10 +34,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from warmpool import events as ev
 from warmpool import forkguard
+from warmpool.answer import Answer
 from warmpool.callbacks import CallbackRunner, logger
 from warmpool.core import Core, Settings
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
@@ -52,30 +53,6 @@ JOIN_PATIENCE = 1.0
 """Seconds that the end waits for each helper thread, which by then has nothing left to do."""
 
 LauncherMaker = Callable[[Callable[[int, "WorkerProcess | BaseException"], None]], Launcher]
-
-
-class Answer:
-    """One waiter's answer, given once.
-
-    A bare lock, so that a signal handler may wait for one of its own while the code that it
-    interrupted waits for another.
-    """
-
-    __slots__ = ("_given", "error")
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-        self._given = threading.Lock()
-        self._given.acquire()
-
-    def give(self, error: BaseException | None = None) -> None:
-        """Answer. Once; never blocks."""
-        self.error = error
-        self._given.release()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Wait for it, in seconds; False if it has not come. *Threads:* one; blocks."""
-        return self._given.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
 
 
 class Supervisor:
@@ -291,6 +268,7 @@ class Supervisor:
         else:
             # The caller cancelled it in this instant, and was told that it succeeded.
             self._forget(command.task)
+            self._conclude(future, future.finish_cancelling)
             self._handle(ev.TaskCancelled(command.task))
 
     def _stop_worker(self, command: ev.StopWorker) -> None:
@@ -313,25 +291,44 @@ class Supervisor:
             if failure.kind is ev.FailureKind.TASK_TIMEOUT and failure.worker is not None:
                 started = self._fleet.last_started(failure.worker) == command.task
                 failure = dataclasses.replace(failure, started=started)
-            callbacks = future.settle_failed(to_error(failure, self.name), now)
+            self._conclude(future, future.settle_failed, to_error(failure, self.name), now)
         elif command.outcome is ev.Outcome.RETURNED:
-            callbacks = future.settle_returned(command.payload, now)
+            self._conclude(future, future.settle_returned, command.payload, now)
         else:
-            callbacks = future.settle_raised(command.payload, now)
-        self._call_back(future, callbacks)
+            self._conclude(future, future.settle_raised, command.payload, now)
 
     def _drop(self, command: ev.DropTask) -> None:
         future = self._forget(command.task)
-        self._call_back(future, future.drop(time.monotonic()))
+        self._conclude(future, future.drop, time.monotonic())
 
     def _forget(self, task: int) -> TaskFuture[Any]:
         del self._payloads[task]
         return self._futures.pop(task)
 
-    def _call_back(
-        self, future: TaskFuture[Any], callbacks: Sequence[Callable[[Any], object]]
+    def _conclude(
+        self,
+        future: TaskFuture[Any],
+        settle: Callable[..., Sequence[Callable[[Any], object]]],
+        *args: Any,
     ) -> None:
-        for callback in callbacks:
+        if future.try_lock():
+            try:
+                callbacks = settle(*args)
+            finally:
+                future.unlock()
+            for callback in callbacks:
+                self._callbacks.put(callback, future)
+        else:
+            # Somebody else holds it, for a moment or, in a debugger, for an hour (I3).
+            self._callbacks.put(self._conclude_elsewhere, future, settle, args)
+
+    def _conclude_elsewhere(
+        self,
+        future: TaskFuture[Any],
+        settle: Callable[..., Sequence[Callable[[Any], object]]],
+        args: tuple[Any, ...],
+    ) -> None:
+        for callback in settle(*args):
             self._callbacks.put(callback, future)
 
     def _answer_warm(self, command: ev.AnswerWarm) -> None:
@@ -388,7 +385,7 @@ class Supervisor:
 
     def _refuse(self, task: int) -> None:
         future = self._forget(task)
-        self._call_back(future, future.settle_failed(self._end_error(), time.monotonic()))
+        self._conclude(future, future.settle_failed, self._end_error(), time.monotonic())
 
     def _end_error(self) -> WarmpoolError:
         if self._collapse is None:
@@ -416,7 +413,7 @@ class Supervisor:
                 ev.Failure(ev.FailureKind.POOL_BROKEN, cause=self.last_failure), self.name
             )
 
-    _ACTIONS: dict[type[ev.Command], Callable[[Supervisor, Any], None]] = {
+    _ACTIONS: ClassVar[dict[type[ev.Command], Callable[[Supervisor, Any], None]]] = {
         ev.StartWorker: _start_worker,
         ev.DispatchTask: _dispatch,
         ev.StopWorker: _stop_worker,

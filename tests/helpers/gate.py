@@ -27,6 +27,13 @@ class Gate:
             os.mkfifo(f"{path}-{name}")
             self._mine[name] = os.open(f"{path}-{name}", os.O_RDWR | os.O_CLOEXEC)
 
+    @classmethod
+    def at(cls, path: Path) -> Gate:
+        """The gate that another process has made there."""
+        gate = cls.__new__(cls)
+        gate.__setstate__(path)
+        return gate
+
     def __getstate__(self) -> Path:
         return self.path
 

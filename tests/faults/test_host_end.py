@@ -1,0 +1,356 @@
+"""However the host ends, it takes its workers along and leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import gate, processes, tasks
+from tests.helpers.gate import Gate
+from tests.helpers.hosts import Host
+from tests.helpers.waiting import BOUND, outcome, until
+from warmpool import TaskTimeout, WarmPool, WorkerDied
+
+MakePool = Callable[..., WarmPool]
+RunHost = Callable[..., Host]
+
+# ------------------------------------------------------------------------------- interpreter exit
+
+EXITS = """
+    import os, sys, time
+    from pathlib import Path
+    from warmpool import WarmPool
+    from tests.helpers import tasks, gate
+    from tests.helpers.gate import Gate
+
+    def idle(pool, evidence):
+        pool.wait_warm(20)
+
+    def never_warm(pool, evidence):
+        pass
+
+    def busy(pool, evidence):
+        for number in range(4):
+            pool.submit(tasks.note, evidence, number)
+
+    def hanging(pool, evidence):
+        place = Gate(evidence.with_name("gate"))
+        pool.submit(gate.hold, place)
+        pool.submit(tasks.note, evidence)
+        place.arrived()
+
+    def finishing_after_shutdown(pool, evidence):
+        for number in range(10):
+            pool.submit(tasks.note, evidence, number)
+        pool.shutdown(wait=False)
+
+    def sys_exit(pool, evidence):
+        busy(pool, evidence)
+        sys.exit(5)
+
+    def unhandled(pool, evidence):
+        busy(pool, evidence)
+        raise ValueError("nobody catches this")
+
+    def in_a_thread(pool, evidence):
+        import threading
+        thread = threading.Thread(target=busy, args=(pool, evidence))
+        thread.start()
+
+    def forgotten(pool, evidence):
+        import gc
+        busy(pool, evidence)
+        del pool
+        gc.collect()
+
+    def fork_exits(pool, evidence):
+        pool.submit(tasks.own_pid).result(20)
+        for leave in (lambda: os._exit(0), lambda: sys.exit(0)):
+            pid = os.fork()
+            if pid == 0:
+                leave()
+            assert os.waitpid(pid, 0)[1] == 0
+        # The pool is none the worse for it.
+        pool.submit(tasks.note, evidence).result(20)
+
+    if __name__ == "__main__":
+        globals()[sys.argv[1]](
+            WarmPool(2, start_method=sys.argv[2], grace=float(sys.argv[4])), Path(sys.argv[3])
+        )
+"""
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "notes"),
+    [
+        ("idle", 0, 0),
+        ("never_warm", 0, 0),
+        ("busy", 0, 4),
+        ("hanging", 0, None),
+        ("finishing_after_shutdown", 0, 10),
+        ("sys_exit", 5, 4),
+        ("unhandled", 1, 4),
+        ("in_a_thread", 0, 4),
+        ("forgotten", 0, 4),
+        ("fork_exits", 0, 1),
+    ],
+)
+def test_the_interpreters_end_is_the_pools(
+    run_host: RunHost,
+    start_method: str,
+    tmp_path: Path,
+    scenario: str,
+    status: int,
+    notes: int | None,
+) -> None:
+    grace = 0.3 if scenario == "hanging" else BOUND
+    evidence = tmp_path / "evidence"
+    host = run_host(EXITS, scenario, start_method, evidence, grace)
+    assert host.wait() == status
+    host.wait_deserted()
+    if notes is not None:
+        assert len(tasks.notes(evidence)) == notes
+    if scenario == "unhandled":
+        assert "ValueError: nobody catches this" in host.stderr
+    else:
+        assert host.stderr == ""
+    assert host.temporary_files() == []
+
+
+# ------------------------------------------------------------------------------- SIGKILL
+
+KILLED = """
+    import sys
+    from pathlib import Path
+    from warmpool import WarmPool
+    from tests.helpers import faults, gate, tasks
+    from tests.helpers.gate import Gate
+
+    def hang(place):
+        place.announce()
+        faults.hangs_asleep()
+
+    if __name__ == "__main__":
+        method, what, path = sys.argv[1:]
+        place = Gate(Path(path))
+        if what == "initializing":
+            pool = WarmPool(2, start_method=method, initializer=hang, initargs=(place,))
+        else:
+            pool = WarmPool(2, start_method=method)
+        if what == "busy":
+            for _ in range(2):
+                pool.submit(hang, place)
+        if what in ("busy", "initializing"):
+            pids = [place.arrived(), place.arrived()]
+        else:
+            pool.wait_warm(20)
+            pids = []
+        print(*pids, flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("what", ["idle", "busy", "initializing"])
+def test_workers_do_not_outlive_a_killed_host(
+    run_host: RunHost, start_method: str, tmp_path: Path, what: str
+) -> None:
+    host = run_host(KILLED, start_method, what, tmp_path / "gate")
+    host.line()
+    # The host, two workers, the resource tracker, and a fork server if there is one.
+    assert len(host.members()) >= 4
+    host.kill()
+    host.wait_deserted()
+
+
+# ------------------------------------------------------------------------------- Ctrl-C
+
+INTERRUPTED = """
+    import signal, sys
+    from pathlib import Path
+    from warmpool import WarmPool
+    from tests.helpers import gate, tasks
+    from tests.helpers.gate import Gate
+
+    if __name__ == "__mp_main__":
+        # A worker, or its server, imports the main module.
+        Gate.at(Path(sys.argv[2])).hold()
+
+    def main():
+        method, path, when = sys.argv[1:]
+        place = Gate(Path(path))
+        initializer = (place.hold, ()) if when == "initializing" else (None, ())
+        pool = WarmPool(2, None, *initializer, start_method=method)
+        if when in ("idle", "busy"):
+            for _ in range(2 if method == "spawn" else 0):
+                place.open()
+        try:
+            if when == "busy":
+                futures = [pool.submit(gate.hold, place, "unharmed") for _ in range(2)]
+                place.arrived(), place.arrived()
+            elif when == "idle":
+                futures = []
+                pool.wait_warm(20)
+            else:
+                futures = [pool.submit(tasks.echo, "unharmed") for _ in range(2)]
+                place.arrived()
+            print("ready", flush=True)
+            sys.stdin.read()
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        place.open(100)
+        pool.wait_warm(20)
+        print(*[future.result(20) for future in futures], flush=True)
+        stats = pool.stats()
+        print(stats.workers_started, stats.workers_failed, flush=True)
+        pool.shutdown()
+
+    if __name__ == "__main__":
+        main()
+"""
+
+
+@pytest.mark.parametrize("when", ["starting", "initializing", "idle", "busy"])
+def test_ctrl_c_reaches_the_host_alone(
+    run_host: RunHost, start_method: str, tmp_path: Path, when: str
+) -> None:
+    if when == "starting" and start_method == "fork":
+        pytest.skip("a fork imports nothing")
+    host = run_host(INTERRUPTED, start_method, tmp_path / "gate", when)
+    assert host.line() == "ready"
+    host.signal(signal.SIGINT)
+    assert host.line() == "interrupted"
+    assert host.line() == ("" if when == "idle" else "unharmed unharmed")
+    assert host.numbers() == [2, 0]
+    assert host.wait() == 0
+    assert host.stderr == ""
+    host.wait_deserted()
+
+
+# ------------------------------------------------------------------------------- a forgotten pool
+
+
+def test_a_forgotten_pool_finishes_what_it_has_and_ends(
+    start_method: str, tmp_path: Path, gate: Gate
+) -> None:
+    pool = WarmPool(1, start_method=start_method)
+    first = pool.submit(gate_hold, gate)
+    rest = [pool.submit(tasks.note, tmp_path / "notes") for _ in range(3)]
+    pid = gate.arrived()
+    gone = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert gone() is None
+    gate.open()
+    assert outcome(first) is None
+    assert {future.result(BOUND) for future in rest} == {pid}
+    processes.wait_gone(pid)
+
+
+gate_hold = gate.hold
+
+
+def test_a_pool_in_a_circle_of_references_is_forgotten_too(start_method: str) -> None:
+    pool = WarmPool(1, start_method=start_method)
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    pool.itself = pool  # type: ignore[attr-defined]
+    del pool
+    gc.collect()
+    processes.wait_gone(pid)
+
+
+# ------------------------------------------------------------------------------- the group
+
+
+def _start_a_program_and(gate_: Gate, fate: str, *, new_session: bool = False) -> Any:
+    program = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(3600)"],
+        stdin=subprocess.DEVNULL,
+        start_new_session=new_session,
+    )
+    # The pid travels by the name of the gate's twin, since the result never comes.
+    Path(f"{gate_.path}-program").write_text(str(program.pid))
+    gate_.announce()
+    if fate == "exits":
+        os._exit(1)
+    time.sleep(3600)
+
+
+def _program(gate_: Gate) -> int:
+    return int(Path(f"{gate_.path}-program").read_text())
+
+
+@pytest.mark.parametrize("fate", ["killed", "times out", "closed", "exits", "dies"])
+def test_what_a_worker_started_goes_with_it(
+    make_pool: MakePool, gate: Gate, start_method: str, fate: str
+) -> None:
+    pool = make_pool(1, grace=0.2)
+    limited = pool.options(timeout=0.5 if fate == "times out" else None)
+    future = limited.submit(_start_a_program_and, gate, fate)
+    pid = gate.arrived()
+    if fate == "killed":
+        assert future.kill()  # type: ignore[attr-defined]
+    elif fate == "closed":
+        pool.close()
+    elif fate == "dies":
+        os.kill(pid, signal.SIGKILL)
+    error = outcome(future)
+    if fate in ("killed", "exits", "dies"):
+        assert isinstance(error, WorkerDied)
+    elif fate == "times out":
+        assert isinstance(error, TaskTimeout)
+    processes.wait_gone(_program(gate))
+    processes.wait_gone(pid)
+
+
+def test_what_made_a_session_of_its_own_is_let_go(
+    make_pool: MakePool, gate: Gate, start_method: str
+) -> None:
+    """By design: ``setsid`` is how a program says that it means to stay."""
+    pool = make_pool(1)
+    future = pool.submit(_start_a_program_and, gate, "killed", new_session=True)
+    pid = gate.arrived()
+    assert future.kill()
+    assert isinstance(outcome(future), WorkerDied)
+    processes.wait_gone(pid)
+    program = _program(gate)
+    assert processes.is_running(program)
+    processes.kill(program)
+    processes.wait_gone(program)
+
+
+def test_a_program_of_a_worker_that_left_in_order_goes_too(
+    make_pool: MakePool, gate: Gate, start_method: str
+) -> None:
+    pool = make_pool(1)
+    program = pool.submit(_start_a_program, gate).result(BOUND)
+    assert processes.is_running(program)
+    pool.close()
+    processes.wait_gone(program)
+
+
+def _start_a_program(gate_: Gate) -> int:
+    program = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(3600)"], stdin=subprocess.DEVNULL
+    )
+    program.returncode = 0  # Else its destructor warns that it still runs.
+    return program.pid
+
+
+def test_threads_of_the_pool_end_with_it(make_pool: MakePool, start_method: str) -> None:
+    before = threading.active_count()
+    pool = make_pool(2)
+    pool.submit(tasks.own_pid).result(BOUND)
+    assert threading.active_count() > before
+    pool.close()
+    until(lambda: threading.active_count() == before, "the pool's threads have ended", 1)

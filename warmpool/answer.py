@@ -1,0 +1,29 @@
+"""How one thread waits for one word of the supervisor's."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Answer:
+    """One waiter's answer, given once.
+
+    A bare lock, so that a signal handler may wait for one of its own while the code that it
+    interrupted waits for another.
+    """
+
+    __slots__ = ("_given", "error")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self._given = threading.Lock()
+        self._given.acquire()
+
+    def give(self, error: BaseException | None = None) -> None:
+        """Answer. Once; never blocks."""
+        self.error = error
+        self._given.release()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for it, in seconds; False if it has not come. *Threads:* one; blocks."""
+        return self._given.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
