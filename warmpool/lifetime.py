@@ -1,15 +1,16 @@
 """Pools and the life of the interpreter: each is ended before it.
 
-``multiprocessing`` joins every process that is not daemonic when the interpreter ends, and workers
-are not: the pools have to have ended by then. Its hook was registered when it was imported, which
-is before this module was; hooks run in reverse order, so ours runs first.
+``multiprocessing`` joins every process that is not daemonic when the interpreter, or a process of
+its own, ends; and workers are not daemonic. The pools have to have ended by then. Its finalizers
+with a priority run just before it joins, in every kind of process; an ``atexit`` hook of ours would
+come too late in a spawned one, where a task may have made a pool, and be gone in a forked one.
 """
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing.util  # noqa: F401 - for the order of the hooks, see above
+import os
 import time
+from multiprocessing import util
 
 from warmpool.supervisor import Supervisor
 
@@ -17,6 +18,13 @@ _running: dict[Supervisor, float | None] = {}
 """Pools that may not have ended, and how many seconds their tasks have at the interpreter's end:
 the grace of one that was forgotten; None, as many as they need, for one that was shut down without
 waiting, since Executor promises that."""
+
+
+_hooked: int | None = None
+"""The process whose end has the hook."""
+
+_BEFORE_ANYTHING_ELSE = 1000
+"""Managers and the like, which tasks may still use, have priorities up to 100."""
 
 
 def begin(supervisor: Supervisor, grace: float) -> None:
@@ -30,6 +38,10 @@ def begin(supervisor: Supervisor, grace: float) -> None:
             _running.pop(other, None)
     supervisor.open()
     _running[supervisor] = grace
+    global _hooked
+    if _hooked != os.getpid():
+        _hooked = os.getpid()
+        util.Finalize(None, _end_all, exitpriority=_BEFORE_ANYTHING_ELSE)
 
 
 def let_finish(supervisor: Supervisor) -> None:
@@ -54,6 +66,3 @@ def _end_all() -> None:
             pool.close(0.0)
         for pool, _ in pools:
             pool.wait_ended(None)
-
-
-atexit.register(_end_all)

@@ -57,8 +57,11 @@ class PoolStats:
 class _Submitting(Executor):
     """What a pool and its views share: submit and map."""
 
-    _pool: WarmPool
     _options: TaskOptions
+
+    @property
+    def _pool(self) -> WarmPool:
+        raise NotImplementedError
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
         """Have ``fn(*args, **kwargs)`` run in a warm worker.
@@ -197,7 +200,6 @@ class WarmPool(_Submitting):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         config.check_duration("task_timeout", task_timeout, optional=True)
-        self._pool = self
         self._options = TaskOptions(task_timeout, queue_timeout)
         method = find_start_method(config.start_method_name(start_method, mp_context))
         pickler_name, self._dumps = config.pickler_name(pickler)
@@ -220,6 +222,10 @@ class WarmPool(_Submitting):
         self._forgotten.atexit = False  # See lifetime.
 
     # ------------------------------------------------------------------ tasks
+
+    @property
+    def _pool(self) -> WarmPool:
+        return self  # Not an attribute: a circle would put off the end of a forgotten pool.
 
     def _submit(
         self,
@@ -403,8 +409,12 @@ class TaskView(_Submitting):
     """A pool seen through other task options. It owns nothing."""
 
     def __init__(self, pool: WarmPool, options: TaskOptions) -> None:
-        self._pool = pool
+        self._viewed = pool
         self._options = options
+
+    @property
+    def _pool(self) -> WarmPool:
+        return self._viewed
 
     def options(
         self,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import multiprocessing.process
 import os
 import signal
 import struct
@@ -26,6 +27,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from warmpool.recorder import Recorder
+
+_children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
 
 _STATUS = struct.Struct("l")  # What the fork server writes into the sentinel.
 
@@ -180,3 +183,5 @@ class WorkerProcess:
             self.data.close()
             self._control.close()
             os.close(self.watch)
+            # multiprocessing would try to join it at the end of the copy, whose child it is not.
+            _children.discard(self._process)

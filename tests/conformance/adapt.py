@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures.process
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -65,13 +64,9 @@ DIES = Adapted(
     _instead_of_broken(warmpool.WorkerDied),
 )
 DIES_WHILE_THE_POOL_ENDS = Adapted("a death fails its task with WorkerDied", _dies_while_it_ends)
-EXITS_IN_ARGUMENTS = Adapted(
-    "what the unpickling of arguments raises is the task's answer, SystemExit included",
-    _instead_of_broken(SystemExit),
-)
 FAILS_IN_ARGUMENTS = Adapted(
-    "what the unpickling of arguments raises is the task's answer",
-    _instead_of_broken(pickle.UnpicklingError),
+    "arguments that cannot be unpickled are a PayloadError of their own task",
+    _instead_of_broken(warmpool.PayloadError),
 )
 FAILS_IN_RESULT = Adapted(
     "a result that cannot be unpickled is a PayloadError of its own task",

@@ -143,7 +143,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "ExecutorDeadlockTest": {
         "test_error_at_task_pickle": AS_IS,
-        "test_exit_at_task_unpickle": adapt.EXITS_IN_ARGUMENTS,
+        "test_exit_at_task_unpickle": adapt.FAILS_IN_ARGUMENTS,
         "test_error_at_task_unpickle": adapt.FAILS_IN_ARGUMENTS,
         "test_crash_at_task_unpickle": adapt.DIES,
         "test_crash_during_func_exec_on_worker": adapt.DIES,

@@ -184,31 +184,31 @@ INTERRUPTED = """
 
     if __name__ == "__mp_main__":
         # A worker, or its server, imports the main module.
-        Gate.at(Path(sys.argv[2])).hold()
+        Gate.at(Path(sys.argv[2] + "-of-imports")).hold()
 
     def main():
         method, path, when = sys.argv[1:]
-        place = Gate(Path(path))
+        place, imports = Gate(Path(path)), Gate(Path(path + "-of-imports"))
+        if when != "starting":
+            imports.open(100)
         initializer = (place.hold, ()) if when == "initializing" else (None, ())
         pool = WarmPool(2, None, *initializer, start_method=method)
-        if when in ("idle", "busy"):
-            for _ in range(2 if method == "spawn" else 0):
-                place.open()
+        futures = []
         try:
             if when == "busy":
                 futures = [pool.submit(gate.hold, place, "unharmed") for _ in range(2)]
                 place.arrived(), place.arrived()
             elif when == "idle":
-                futures = []
                 pool.wait_warm(20)
             else:
                 futures = [pool.submit(tasks.echo, "unharmed") for _ in range(2)]
-                place.arrived()
+                (imports if when == "starting" else place).arrived()
             print("ready", flush=True)
             sys.stdin.read()
         except KeyboardInterrupt:
             print("interrupted", flush=True)
         place.open(100)
+        imports.open(100)
         pool.wait_warm(20)
         print(*[future.result(20) for future in futures], flush=True)
         stats = pool.stats()
