@@ -130,9 +130,9 @@ class TaskFuture(Future[T], Generic[T]):
         """
         if not self._claim():
             return self.cancelled()
-        self.finish_cancelling()
+        callbacks = self.finish_cancelling()
         self._control.cancelled(self._task)
-        for function in self._taken():
+        for function in callbacks:
             self._call(function)
         return True
 

@@ -1,0 +1,123 @@
+"""Options are checked where they are given; what does nothing yet is refused."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import multiprocessing
+
+import pytest
+
+from warmpool import WarmPool, config
+from warmpool.config import TaskOptions
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"max_workers": 0},
+        {"max_workers": -1},
+        {"max_tasks_per_child": 0},
+        {"max_queue": -1},
+        {"init_timeout": 0},
+        {"init_timeout": -1.0},
+        {"init_timeout": math.inf},
+        {"init_timeout": math.nan},
+        {"grace": -1},
+        {"grace": math.inf},
+        {"task_timeout": 0},
+        {"task_timeout": math.inf},
+        {"queue_timeout": -1},
+        {"start_method": "thread"},
+        {"pickler": "dill"},
+        {"start_method": "spawn", "mp_context": multiprocessing.get_context("fork")},
+    ],
+    ids=str,
+)
+def test_out_of_range(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        WarmPool(**option)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"max_workers": "4"},
+        {"max_workers": 2.0},
+        {"max_workers": True},
+        {"init_timeout": None},
+        {"init_timeout": "60"},
+        {"task_timeout": True},
+        {"initializer": "not callable"},
+    ],
+    ids=str,
+)
+def test_of_the_wrong_type(option):
+    with pytest.raises(TypeError, match=next(iter(option))):
+        WarmPool(**option)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"preload": ["json"]},
+        {"min_idle": 1},
+        {"idle_timeout": 5.0},
+        {"worker_lifetime": 60.0},
+        {"heartbeat_interval": 1.0},
+        {"heartbeat_timeout": 10.0},
+        {"memory_limit": 1 << 30},
+        {"memory_warning": 1 << 30},
+        {"on_event": print},
+        {"start_method": "template"},
+    ],
+    ids=str,
+)
+def test_what_does_nothing_yet_is_refused(option):
+    with pytest.raises(NotImplementedError, match=next(iter(option))):
+        WarmPool(**option)
+
+
+def test_the_signature_is_the_contract():
+    parameters = inspect.signature(WarmPool).parameters
+    assert list(parameters) == [
+        "max_workers",
+        "mp_context",
+        "initializer",
+        "initargs",
+        "max_tasks_per_child",
+        "start_method",
+        "preload",
+        "min_idle",
+        "idle_timeout",
+        "worker_lifetime",
+        "init_timeout",
+        "task_timeout",
+        "queue_timeout",
+        "max_queue",
+        "grace",
+        "heartbeat_interval",
+        "heartbeat_timeout",
+        "memory_limit",
+        "memory_warning",
+        "pickler",
+        "name",
+        "on_event",
+    ]
+    assert parameters["init_timeout"].default == 60.0
+    assert parameters["grace"].default == 5.0
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 0}, {"queue_timeout": -1}, {"retries": -1}], ids=str
+)
+def test_task_options_are_checked_too(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        TaskOptions(**options)
+
+
+def test_defaults():
+    settings = config.settings(None, None, 60.0, 5.0, None)
+    assert settings.max_workers == config.usable_cpus() >= 1
+    assert config.start_method_name(None, None) in multiprocessing.get_all_start_methods()
+    assert config.start_method_name(None, multiprocessing.get_context("spawn")) == "spawn"

@@ -1,0 +1,289 @@
+"""The future of a task, with no pool behind it."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from concurrent.futures import CancelledError, Future, as_completed, wait
+
+import pytest
+
+from warmpool import PayloadError, PoolClosed, RemoteTraceback, payload
+from warmpool.future import TaskFuture
+
+
+class Control:
+    is_foreign = False
+
+    def __init__(self):
+        self.cancelled_tasks: list[int] = []
+        self.killed: list[int] = []
+
+    def cancelled(self, task):
+        self.cancelled_tasks.append(task)
+
+    def kill(self, task):
+        self.killed.append(task)
+
+
+@pytest.fixture
+def control():
+    return Control()
+
+
+@pytest.fixture
+def future(control):
+    return TaskFuture(control, 7, 100.0)
+
+
+def encoded(value):
+    return bytes(payload.dumps(value))
+
+
+class FailsToUnpickle:
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return _raise, (self.error,)
+
+
+def _raise(error):
+    raise error
+
+
+class CountsUnpickling:
+    count = 0
+
+    def __setstate__(self, state):
+        type(self).count += 1
+
+    def __getstate__(self):
+        return {"x": 1}
+
+
+def test_it_is_a_future_and_settles_with_a_decoded_result(future):
+    assert isinstance(future, Future)
+    assert future.handed_over(4321, 101.0)
+    assert future.running()
+    future.settle_returned(encoded([1, 2]), 102.0)
+    assert future.result(0) == [1, 2]
+    assert future.exception(0) is None
+    assert not future.running()
+    info = future.info
+    assert (info.pid, info.queued, info.started, info.ended, info.attempts) == (
+        4321,
+        100.0,
+        101.0,
+        102.0,
+        1,
+    )
+
+
+def test_a_result_is_decoded_once_and_by_who_asks(future):
+    CountsUnpickling.count = 0
+    future.settle_returned(encoded(CountsUnpickling()), 1.0)
+    assert CountsUnpickling.count == 0
+    assert future.result() is future.result()
+    assert CountsUnpickling.count == 1
+
+
+def test_two_threads_that_ask_get_the_same_object(future):
+    CountsUnpickling.count = 0
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(future.result(20))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    future.settle_returned(encoded(CountsUnpickling()), 1.0)
+    for thread in threads:
+        thread.join()
+    assert len({id(value) for value in got}) == 1
+    assert CountsUnpickling.count == 1
+
+
+def test_what_the_task_raised_comes_back_as_itself_with_its_traceback(future):
+    try:
+        raise KeyError("gone")
+    except KeyError as error:
+        future.settle_raised(payload.dump_error(error, payload.dumps), 1.0)
+    with pytest.raises(KeyError, match="gone") as caught:
+        future.result()
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "KeyError: 'gone'" in caught.value.__cause__.tb
+    assert future.exception() is caught.value
+
+
+def test_an_exception_that_cannot_be_unpickled_is_described(future):
+    class Local(Exception):
+        pass
+
+    future.settle_raised(payload.dump_error(Local("what"), payload.dumps), 1.0)
+    with pytest.raises(PayloadError, match=r"Local: what"):
+        future.result()
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3)])
+def test_a_result_that_cannot_be_unpickled_is_a_payload_error(future, error):
+    future.settle_returned(encoded(FailsToUnpickle(error)), 1.0)
+    with pytest.raises(PayloadError, match="could not be unpickled here"):
+        future.result()
+    assert future.exception().__cause__.args == error.args
+
+
+def test_a_ctrl_c_while_decoding_is_not_the_result(future):
+    future.settle_returned(encoded(FailsToUnpickle(KeyboardInterrupt())), 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        future.result()
+    with pytest.raises(KeyboardInterrupt):
+        future.result()
+
+
+def test_cancel_wins_over_a_later_dispatch(future, control):
+    assert future.cancel()
+    assert future.cancel()
+    assert not future.handed_over(1, 1.0)
+    assert control.cancelled_tasks == [7]
+    with pytest.raises(CancelledError):
+        future.result()
+    assert set(as_completed([future], timeout=0)) == {future}
+
+
+def test_a_dispatch_wins_over_a_later_cancel(future, control):
+    assert future.handed_over(1, 1.0)
+    assert not future.cancel()
+    assert control.cancelled_tasks == []
+
+
+def test_of_many_racing_cancels_and_a_dispatch_exactly_one_wins(control):
+    for n in range(200):
+        future = TaskFuture(control, n, 0.0)
+        start = threading.Barrier(3)
+        won = []
+
+        def cancel(future=future, start=start, won=won):
+            start.wait()
+            won.append(future.cancel())
+
+        threads = [threading.Thread(target=cancel) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        dispatched = future.handed_over(1, 0.0)
+        for thread in threads:
+            thread.join()
+        assert dispatched != future.cancelled()
+        assert dispatched or any(won)
+    assert len(control.cancelled_tasks) == len(set(control.cancelled_tasks))
+
+
+def test_settling_what_is_cancelled_has_no_effect(future):
+    future.cancel()
+    assert list(future.settle_returned(encoded(1), 1.0)) == []
+    assert future.cancelled()
+
+
+def test_kill_cancels_what_waits_and_asks_for_what_runs(future, control):
+    running = TaskFuture(control, 8, 0.0)
+    running.handed_over(1, 0.0)
+    assert running.kill()
+    assert control.killed == [8]
+    assert future.kill()
+    assert future.cancelled()
+    running.settle_returned(encoded(1), 1.0)
+    assert not running.kill()
+
+
+def test_callbacks_are_handed_to_who_settles_and_called_once(future):
+    called = []
+    future.add_done_callback(called.append)
+    taken = list(future.settle_returned(encoded(1), 1.0))
+    assert called == []
+    assert taken == [called.append]
+    future.add_done_callback(called.append)
+    assert called == [future]
+
+
+def test_a_canceller_calls_the_callbacks_and_their_errors_are_logged(future, caplog):
+    called = []
+    future.add_done_callback(lambda _: 1 / 0)
+    future.add_done_callback(called.append)
+    future.cancel()
+    assert called == [future]
+    assert "exception calling callback" in caplog.text
+
+
+def test_no_callback_is_lost_or_doubled_in_a_race(control):
+    for n in range(200):
+        future = TaskFuture(control, n, 0.0)
+        start = threading.Barrier(2)
+        called = []
+
+        def settle(future=future, start=start):
+            start.wait()
+            for callback in future.settle_returned(encoded(1), 1.0):
+                callback(future)
+
+        thread = threading.Thread(target=settle)
+        thread.start()
+        start.wait()
+        future.add_done_callback(called.append)
+        thread.join()
+        assert called == [future]
+
+
+def test_a_callback_is_told_by_identity(future):
+    class EqualsEverything:
+        def __eq__(self, other):
+            return True
+
+        def __hash__(self):
+            return 1
+
+        def __call__(self, _):
+            pass
+
+    first, second = EqualsEverything(), EqualsEverything()
+    future.add_done_callback(first)
+    future.add_done_callback(second)
+    taken = future.settle_returned(encoded(1), 1.0)
+    assert [id(c) for c in taken] == [id(first), id(second)]
+
+
+def test_dropping_cancels_what_waits_and_fails_what_ran_once(future, control):
+    future.drop(1.0)
+    assert future.cancelled()
+    assert not wait([future], timeout=0).not_done
+    again = TaskFuture(control, 8, 0.0)
+    again.handed_over(1, 0.0)
+    again.drop(1.0)
+    with pytest.raises(PoolClosed):
+        again.result()
+
+
+def test_in_a_fork_nobody_waits_for_ever(future, control):
+    control.is_foreign = True
+    with pytest.raises(PoolClosed, match="fork"):
+        future.result()
+
+
+def test_a_timeout_of_the_wait_is_no_verdict(future):
+    with pytest.raises(TimeoutError):
+        future.result(0)
+    future.settle_returned(encoded(5), 1.0)
+    assert future.result() == 5
+
+
+def test_a_timeout_error_that_the_task_raised_is_its_own(future):
+    future.settle_raised(payload.dump_error(TimeoutError("inner"), payload.dumps), 1.0)
+    with pytest.raises(TimeoutError, match="inner"):
+        future.result()
+
+
+def test_a_task_may_return_an_exception(future):
+    future.settle_returned(encoded(ValueError("returned")), 1.0)
+    assert isinstance(future.result(), ValueError)
+
+
+def test_futures_are_not_pickled_by_accident(future):
+    with pytest.raises(TypeError):
+        pickle.dumps(future)
