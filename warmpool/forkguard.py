@@ -4,13 +4,24 @@ A forked copy of the host, be it a worker under ``fork`` or a child that the app
 holds copies of all the supervisor's ends. With those a worker would not notice the death of its
 host while any sibling lives. So every object that owns such an end is enrolled here, and a hook
 closes the copies in each forked child.
+
+The other way round, a worker that is forked while another thread of the host starts a subprocess
+would hold copies of that one's pipes: ``Popen()`` waits for the end of file of one of them, and
+``communicate()`` for that of another, as long as the worker lives. Workers are forked in the
+background, at moments that nobody chose; so such a moment is waited out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import threading
+import time
 import weakref
+from collections.abc import Iterator
+from multiprocessing import util
 from typing import Protocol
 
 
@@ -46,6 +57,46 @@ def enroll(guarded: Guarded) -> None:
     _enrolled.add(guarded)
 
 
+# ---------------------------------------------------------------- what a worker must not take along
+
+QUIET_PATIENCE = 2.0
+"""Seconds that a fork waits for other threads to be done with starting theirs."""
+
+_STARTS_A_PROCESS = frozenset({subprocess.Popen.__init__.__code__, util.spawnv_passfds.__code__})
+_forking = threading.local()
+
+
+@contextlib.contextmanager
+def forking_a_worker() -> Iterator[None]:
+    """Around the fork of a worker."""
+    with making():
+        _forking.worker = True
+        try:
+            yield
+        finally:
+            _forking.worker = False
+
+
+def _before_fork() -> None:
+    # Here and not before Process.start(): nothing comes between this and the fork. There is no
+    # event to wait for; the other threads know nothing of us.
+    if getattr(_forking, "worker", False):
+        give_up_at = time.monotonic() + QUIET_PATIENCE
+        while _others_start_a_process() and time.monotonic() < give_up_at:
+            time.sleep(0.001)
+
+
+def _others_start_a_process() -> bool:
+    me = threading.get_ident()
+    for thread, frame in sys._current_frames().items():
+        at = frame if thread != me else None
+        while at is not None:
+            if at.f_code in _STARTS_A_PROCESS:
+                return True
+            at = at.f_back
+    return False
+
+
 def _after_fork_in_child() -> None:
     _making.lock = threading.Lock()
     for guarded in list(_enrolled):
@@ -53,4 +104,4 @@ def _after_fork_in_child() -> None:
     _enrolled.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -98,7 +98,7 @@ class _Direct:
         process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=child.main, args=(endpoints,), name=name, daemon=False
         )
-        guard = contextlib.nullcontext() if self.pickles else forkguard.making()
+        guard = contextlib.nullcontext() if self.pickles else forkguard.forking_a_worker()
         with _sigint_blocked(), guard:
             process.start()
         return process

@@ -37,6 +37,6 @@ FIGURES = (
         prepare=prepare,
         unit=Unit.PER_SECOND,
         full=Size(rounds=10, samples=1),
-        quick=Size(rounds=3, samples=1),
+        quick=Size(rounds=2, samples=1),
     ),
 )

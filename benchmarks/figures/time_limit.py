@@ -29,6 +29,6 @@ FIGURES = (
         prepare=fresh(lateness),
         unit=Unit.MILLISECONDS,
         full=Size(rounds=10, samples=3),
-        quick=Size(rounds=5, samples=1),
+        quick=Size(rounds=3, samples=1),
     ),
 )

@@ -11,7 +11,8 @@ from typing import Any
 from unittest import mock
 
 import warmpool
-from tests.conformance import theirs
+from tests.conformance.fetch_cpython_tests import FOLDER, NAME
+from tests.conformance.theirs import FETCHED
 from tests.helpers.waiting import BOUND
 
 Patch = Callable[[Any, dict[str, Any]], AbstractContextManager[Any]]
@@ -85,11 +86,11 @@ def _in_scripts(*changes: tuple[str, str], stderr: tuple[bytes, bytes] = (b"", b
             for old, new in (("from concurrent.futures import", "from warmpool import"), *changes):
                 assert old in script, f"{old!r} is not in their script any more:\n{script}"
                 script = script.replace(old, new)
-            if theirs.FETCHED:
-                script = script.replace(f"test.{theirs.NAME}", theirs.NAME)
+            if FETCHED:
+                script = script.replace(f"test.{NAME}", NAME)
             # They run it isolated from PYTHONPATH and the like. One of them uses multiprocessing
             # without importing it.
-            path = [str(Path(warmpool.__file__).parent.parent), str(theirs.FOLDER)]
+            path = [str(Path(warmpool.__file__).parent.parent), str(FOLDER)]
             script = f"import multiprocessing, sys; sys.path += {path}\n{script}"
             code, out, err = original(flag, script)
             assert stderr[0] in err, err

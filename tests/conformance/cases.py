@@ -7,17 +7,18 @@ import multiprocessing.forkserver
 import unittest
 from collections.abc import Callable
 from contextlib import nullcontext
-from test import support
 from typing import Any
 
+from test import support  # type: ignore[import-not-found]
+
 from tests.conformance import theirs
+from tests.conformance.adapt import Adapted
 from tests.conformance.table import (
     NOT_IN_EVERY_VERSION,
     OTHER_CLASSES,
     START_METHODS,
     SUITES,
     VERDICTS,
-    Adapted,
     LeftOut,
     Verdict,
 )

@@ -18,7 +18,7 @@ if not theirs.FOUND:
         pytest.fail(theirs.WHY_NOT, pytrace=False)
     pytest.skip(theirs.WHY_NOT, allow_module_level=True)
 
-from tests.conformance import cases  # noqa: E402 - imports theirs
+from tests.conformance import cases
 
 if unsorted := cases.unsorted():
     pytest.fail("\n".join(unsorted), pytrace=False)
