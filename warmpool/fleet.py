@@ -55,6 +55,8 @@ class _Held:
     channel: Channel
     listening: bool = True
     """Whether the data channel is watched. Not after its end, nor after garbage."""
+    status_watch: int | None = None
+    """Watched for a late exit status."""
 
 
 class Fleet:
@@ -251,14 +253,26 @@ class Fleet:
             return  # Abandoned, or the pool has collapsed.
         now = time.monotonic()
         if not held.process.collect() and now < give_up_at:
-            # Late (I5): another thread is collecting it, or the fork server has yet to pass it on.
-            again = functools.partial(self._collect, worker, give_up_at)
-            self._loop.call_at(now + STATUS_RETRY, again)
+            self._collect_later(worker, held, now, give_up_at)
             return
+        if held.status_watch is not None:
+            self._loop.forget(held.status_watch)
         del self._held[worker]
         exited = ev.WorkerExited(worker, held.process.exitcode, held.process.recorder.last_started)
         self._release(held)
         self._handle(exited)
+
+    def _collect_later(self, worker: int, held: _Held, now: float, give_up_at: float) -> None:
+        """The status is late (I5): look again when it comes."""
+        again = functools.partial(self._collect, worker, give_up_at)
+        if held.process.status_source is None:
+            # Another thread of ours is collecting it; nothing tells when it has.
+            self._loop.call_at(now + STATUS_RETRY, again)
+        elif held.status_watch is None:
+            # The fork server has yet to pass it on, unless it is stopped.
+            held.status_watch = held.process.status_source
+            self._loop.watch(held.status_watch, READ, lambda _ready: again())
+            self._loop.call_at(give_up_at, again)
 
     def _unwatch_data(self, held: _Held) -> None:
         if held.listening:
@@ -267,7 +281,9 @@ class Fleet:
 
     def _unwatch(self, held: _Held) -> None:
         self._unwatch_data(held)
-        self._loop.forget(held.process.watch)
+        for descriptor in (held.process.watch, held.status_watch):
+            if descriptor is not None:
+                self._loop.forget(descriptor)
 
     def _release(self, held: _Held) -> None:
         held.channel.close()

@@ -130,9 +130,9 @@ class Loop:
         self._selector.modify(descriptor, events, self._watched[descriptor])
 
     def forget(self, descriptor: int) -> None:
-        """Watch it no more; to be called before the descriptor is closed (I6)."""
-        del self._watched[descriptor]
-        self._selector.unregister(descriptor)
+        """Watch it no more, if it is watched; to be called before it is closed (I6)."""
+        if self._watched.pop(descriptor, None) is not None:
+            self._selector.unregister(descriptor)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at a time of the monotonic clock."""

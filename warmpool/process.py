@@ -160,6 +160,11 @@ class WorkerProcess:
         """As in ``multiprocessing``; None while, or if, it is not known."""
         return self._exitcode
 
+    @property
+    def status_source(self) -> int | None:
+        """What gets readable when a late exit status has come, None if nothing does."""
+        return self._process.sentinel if self._via_server else None
+
     # ------------------------------------------------------------------ the end
 
     def release(self) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import STRICT
-from tests.helpers import faults, gate, payloads, processes, tasks
+from tests.helpers import faults, payloads, processes, tasks
 from tests.helpers.faults import End
-from tests.helpers.gate import Gate
+from tests.helpers.gate import Gate, hold
 from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import Health, PoolBroken, PoolClosed, WarmPool
 from warmpool.restart import RestartPolicy
@@ -53,7 +53,7 @@ def test_close_ends_while_a_task_hangs(
 ) -> None:
     pool = make_pool(grace=GRACE)
     idle = pool.submit(tasks.own_pid)
-    hanging = pool.submit(_announce_and, gate, name)
+    hanging = pool.submit(tasks.announce_and, gate, name)
     pid = gate.arrived()
     idle.result(BOUND)
     pool.close()
@@ -62,16 +62,11 @@ def test_close_ends_while_a_task_hangs(
     assert isinstance(error, PoolClosed)
 
 
-def _announce_and(gate_: Gate, name: str) -> Any:
-    gate_.announce()
-    return faults.perform(name)
-
-
 def test_close_lets_a_task_finish_within_the_grace_and_fails_those_that_wait(
     make_pool: MakePool, gate: Gate, start_method: str
 ) -> None:
     pool = make_pool(1, grace=BOUND)
-    running = pool.submit(gate_hold, gate, "finished")
+    running = pool.submit(hold, gate, "finished")
     waiting = [pool.submit(tasks.own_pid) for _ in range(3)]
     gate.arrived()
     with ThreadPoolExecutor(1) as threads:
@@ -86,12 +81,9 @@ def test_close_lets_a_task_finish_within_the_grace_and_fails_those_that_wait(
     assert_ended(pool, running.info.pid)
 
 
-gate_hold = gate.hold
-
-
 def test_close_without_time_kills_at_once(make_pool: MakePool, gate: Gate) -> None:
     pool = make_pool(grace=BOUND, start_method="fork")
-    running = pool.submit(gate_hold, gate)
+    running = pool.submit(hold, gate)
     pid = gate.arrived()
     pool.close(0)
     assert isinstance(outcome(running), PoolClosed)
@@ -104,7 +96,7 @@ def test_a_later_close_with_less_time_hurries_an_earlier_one(
     make_pool: MakePool, gate: Gate
 ) -> None:
     pool = make_pool(grace=BOUND, start_method="fork")
-    running = pool.submit(gate_hold, gate)
+    running = pool.submit(hold, gate)
     gate.arrived()
     with ThreadPoolExecutor(1) as threads:
         patient = threads.submit(pool.close)
@@ -198,7 +190,7 @@ def test_close_ends_while_200_megabytes_come_from_a_worker(
     make_pool: MakePool, start_method: str, gate: Gate
 ) -> None:
     pool = make_pool(1, grace=GRACE)
-    future = pool.submit(_large_result, gate, 200_000_000)
+    future = pool.submit(tasks.large, 200_000_000, gate)
     pid = gate.arrived()
     pool.close(0)
     processes.wait_gone(pid)
@@ -208,12 +200,6 @@ def test_close_ends_while_200_megabytes_come_from_a_worker(
     assert error is None or isinstance(error, PoolClosed)
 
 
-def _large_result(gate_: Gate, size: int) -> bytes:
-    result = bytes(size)
-    gate_.announce()
-    return result
-
-
 # ------------------------------------------------------------------------------- who calls it
 
 
@@ -221,7 +207,7 @@ def test_close_may_be_called_twice_and_from_many_threads_at_once(
     make_pool: MakePool, gate: Gate, start_method: str
 ) -> None:
     pool = make_pool(grace=GRACE)
-    running = pool.submit(gate_hold, gate)
+    running = pool.submit(hold, gate)
     gate.arrived()
     barrier = threading.Barrier(8)
 
@@ -312,7 +298,7 @@ def test_leaving_the_block_by_an_exception_closes_the_pool(
 
     def use() -> None:
         with pool:
-            futures.append(pool.submit(gate_hold, gate))
+            futures.append(pool.submit(hold, gate))
             futures.append(pool.submit(tasks.own_pid))
             gate.arrived()
             raise faults.Oops
@@ -328,7 +314,7 @@ def test_a_result_that_does_not_fit_the_pipe_survives_a_close_with_grace(
     make_pool: MakePool, gate: Gate, start_method: str
 ) -> None:
     pool = make_pool(1, grace=BOUND)
-    future = pool.submit(_large_result, gate, 20_000_000)
+    future = pool.submit(tasks.large, 20_000_000, gate)
     gate.arrived()
     pool.close()
     assert len(future.result(BOUND)) == 20_000_000
@@ -359,7 +345,7 @@ def test_close_ends_while_its_caller_holds_a_futures_lock(
     make_pool: MakePool, gate: Gate, start_method: str
 ) -> None:
     pool = make_pool(2, grace=GRACE)
-    futures = [pool.submit(gate_hold, gate) for _ in range(3)]
+    futures = [pool.submit(hold, gate) for _ in range(3)]
     for _ in range(2):
         gate.arrived()
     # wait() and as_completed() hold the locks of all their futures for a moment, result() its

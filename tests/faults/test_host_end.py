@@ -272,24 +272,6 @@ def test_a_pool_in_a_circle_of_references_is_forgotten_too(start_method: str) ->
 # ------------------------------------------------------------------------------- the group
 
 
-def _start_a_program_and(gate_: Gate, fate: str, *, new_session: bool = False) -> Any:
-    program = subprocess.Popen(
-        [sys.executable, "-S", "-c", "import time; time.sleep(3600)"],
-        stdin=subprocess.DEVNULL,
-        start_new_session=new_session,
-    )
-    # The pid travels by the name of the gate's twin, since the result never comes.
-    Path(f"{gate_.path}-program").write_text(str(program.pid))
-    gate_.announce()
-    if fate == "exits":
-        os._exit(1)
-    time.sleep(3600)
-
-
-def _program(gate_: Gate) -> int:
-    return int(Path(f"{gate_.path}-program").read_text())
-
-
 @pytest.mark.parametrize("fate", ["killed", "times out", "closed", "exits", "dies"])
 def test_what_a_worker_started_goes_with_it(
     make_pool: MakePool, gate: Gate, start_method: str, fate: str
@@ -337,14 +319,6 @@ def test_a_program_of_a_worker_that_left_in_order_goes_too(
     assert processes.is_running(program)
     pool.close()
     processes.wait_gone(program)
-
-
-def _start_a_program(gate_: Gate) -> int:
-    program = subprocess.Popen(
-        [sys.executable, "-S", "-c", "import time; time.sleep(3600)"], stdin=subprocess.DEVNULL
-    )
-    program.returncode = 0  # Else its destructor warns that it still runs.
-    return program.pid
 
 
 def test_threads_of_the_pool_end_with_it(make_pool: MakePool, start_method: str) -> None:

@@ -279,17 +279,6 @@ def test_the_death_of_an_idle_worker_is_a_non_event(
     assert not error.started
 
 
-def _later(gate_: Gate, name: str) -> int:
-    """A task that leaves a thread behind, which commits a fault when the worker is idle."""
-
-    def follow() -> None:
-        gate_.hold()
-        faults.perform(name)
-
-    threading.Thread(target=follow, daemon=True).start()
-    return os.getpid()
-
-
 def _between_tasks() -> list[str]:
     # A descriptor that another thread closes stays open for the one that blocks in reading it:
     # the host learns of it when the next task's answer cannot be written.
@@ -306,7 +295,7 @@ def test_a_fault_between_tasks_is_a_non_event(
 ) -> None:
     pool, left_behind = shared_pool.pool, make_gate()
     with bystander(pool, make_gate()):
-        pid = pool.submit(_later, left_behind, name).result(BOUND)
+        pid = pool.submit(tasks.hold_later_and, left_behind, name).result(BOUND)
         assert left_behind.arrived() == pid
         left_behind.open()
         error, _ = reports.of_worker(pid)
@@ -322,7 +311,7 @@ def test_a_task_sent_to_an_idle_worker_that_hangs_runs_into_its_limit(
 ) -> None:
     pool, left_behind = shared_pool.pool, make_gate()
     with bystander(pool, make_gate()):
-        pid = pool.submit(_later, left_behind, name).result(BOUND)
+        pid = pool.submit(tasks.hold_later_and, left_behind, name).result(BOUND)
         left_behind.arrived()
         # Stopped by hand first, so that the task comes when it hangs already.
         os.kill(pid, signal.SIGSTOP)
@@ -334,11 +323,6 @@ def test_a_task_sent_to_an_idle_worker_that_hangs_runs_into_its_limit(
 
 
 # ------------------------------------------------------------------------------- leaving
-
-
-def _at_exit(name: str) -> int:
-    atexit.register(faults.perform, name)
-    return os.getpid()
 
 
 @pytest.fixture(scope="module")
@@ -353,13 +337,8 @@ def test_a_fault_on_the_way_out_costs_nothing(
 ) -> None:
     shared = recycling_shelf.take()
     with bystander(shared.pool, gate):
-        pid = shared.pool.submit(_at_exit, name).result(BOUND)
+        pid = shared.pool.submit(tasks.commit_at_exit, name).result(BOUND)
         processes.wait_gone(pid)
-
-
-def _leave_a_thread(gate_: Gate) -> int:
-    threading.Thread(target=gate_.wait, daemon=False).start()
-    return os.getpid()
 
 
 def test_a_thread_that_does_not_end_keeps_a_worker_for_its_grace_only(
@@ -367,5 +346,5 @@ def test_a_thread_that_does_not_end_keeps_a_worker_for_its_grace_only(
 ) -> None:
     shared = recycling_shelf.take()
     with bystander(shared.pool, make_gate()):
-        pid = shared.pool.submit(_leave_a_thread, make_gate()).result(BOUND)
+        pid = shared.pool.submit(tasks.leave_a_thread, make_gate()).result(BOUND)
         processes.wait_gone(pid)

@@ -47,10 +47,10 @@ class Gate:
 
     # ------------------------------------------------------------------ in a worker
 
-    def announce(self) -> None:
-        """Tell the test that this process has come here."""
+    def announce(self, pid: int | None = None) -> None:
+        """Tell the test that this process, or another, has come here."""
         descriptor = os.open(f"{self.path}-arrivals", os.O_WRONLY)
-        os.write(descriptor, b"%d\n" % os.getpid())
+        os.write(descriptor, b"%d\n" % (os.getpid() if pid is None else pid))
         os.close(descriptor)
 
     def wait(self) -> None:

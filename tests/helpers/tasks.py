@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
+import re
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
+
+from tests.helpers import faults
+from tests.helpers.gate import Gate
 
 T = TypeVar("T")
 
@@ -31,3 +41,115 @@ def notes(path: Path) -> list[tuple[int, str]]:
         return []
     lines = (line.partition(" ") for line in path.read_text().splitlines())
     return [(int(pid), text) for pid, _, text in lines]
+
+
+# ---------------------------------------------------------------------------- with faults
+# Not in the test modules: a worker that imports one of those imports pytest, which takes longer
+# than all the rest of a test.
+
+
+def note_and(path: Path, fault: str) -> Any:
+    note(path)
+    return faults.perform(fault)
+
+
+def fail_until(path: Path, attempts: int, fault: str) -> int:
+    """Commit a fault at all runs but the last of so many; returns how many there were."""
+    note(path)
+    if len(notes(path)) < attempts:
+        faults.perform(fault)
+    return len(notes(path))
+
+
+def announce_and(gate: Gate, fault: str) -> Any:
+    gate.announce()
+    return faults.perform(fault)
+
+
+def hold_and(gate: Gate, fault: str) -> Any:
+    gate.hold()
+    return faults.perform(fault)
+
+
+def hold_later_and(gate: Gate, fault: str) -> int:
+    """Leave a thread behind that commits a fault when it is let pass; returns the pid."""
+    threading.Thread(target=hold_and, args=(gate, fault), daemon=True).start()
+    return os.getpid()
+
+
+def commit_at_exit(fault: str) -> int:
+    atexit.register(faults.perform, fault)
+    return os.getpid()
+
+
+def leave_a_thread(gate: Gate) -> int:
+    threading.Thread(target=gate.wait, daemon=False).start()
+    return os.getpid()
+
+
+def large(size: int, gate: Gate | None = None) -> bytes:
+    """A large result; the gate learns of it before it is sent."""
+    result = b"x" * size
+    if gate is not None:
+        gate.announce()
+    return result
+
+
+def start_a_program(gate: Gate | None = None, *, new_session: bool = False) -> int:
+    """Start a program that lives on for an hour; returns its pid."""
+    program = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(3600)"],
+        stdin=subprocess.DEVNULL,
+        start_new_session=new_session,
+    )
+    program.returncode = 0  # Else its destructor warns that it runs.
+    if gate is not None:
+        gate.announce(program.pid)
+    return program.pid
+
+
+def start_a_program_and(gate: Gate, fault: str, *, new_session: bool = False) -> Any:
+    """The same, and commit a fault. Two pids come to the gate: the worker's, the program's."""
+    gate.announce()
+    start_a_program(gate, new_session=new_session)
+    return faults.perform(fault)
+
+
+# ---------------------------------------------------------------------------- hanging
+
+
+def hang_in_a_regular_expression() -> None:
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def hang_in_a_loop() -> None:
+    while True:
+        pass
+
+
+def hang_whatever_is_raised() -> None:
+    while True:
+        try:
+            time.sleep(3600)
+        except BaseException:
+            continue
+
+
+def hang_in_c_with_the_gil() -> None:
+    ctypes.PyDLL(None).pause()
+
+
+# ---------------------------------------------------------------------------- pickling
+
+
+def whereabouts(*_: Any) -> tuple[int, int]:
+    """The process and the thread it runs in."""
+    return os.getpid(), threading.get_ident()
+
+
+def return_a_lock() -> Any:
+    return threading.Lock()
+
+
+def raise_with_a_lock() -> NoReturn:
+    raise faults.Oops(threading.Lock())
