@@ -26,4 +26,6 @@ class Answer:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for it, in seconds; False if it has not come. *Threads:* one; blocks."""
-        return self._given.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        return self._given.acquire(
+            timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
+        )

@@ -184,6 +184,7 @@ class Core:
         # The worker that was idle for the shortest time: its caches are warm.
         worker = roster.workers[next(reversed(roster.idle))]
         task.worker, worker.task = worker.id, spec.id
+        task.runs += 1
         roster.move(worker, ev.DispatchTask, self._now)
         if spec.timeout is not None:
             roster.set_deadline(worker, self._now + spec.timeout)
@@ -209,7 +210,10 @@ class Core:
         task = self.book.tasks.get(event.task)
         if task is None:
             return
-        if task.worker is None:
+        if task.worker is None and task.runs:
+            # It waits for another run, and its future cannot be cancelled any more.
+            self._fail(event.task, Failure(FailureKind.KILL_REQUESTED, started=True))
+        elif task.worker is None:
             self._drop(event.task)
         else:
             task.retries = 0  # Else it would run again, against the wish of its owner.

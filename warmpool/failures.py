@@ -105,6 +105,8 @@ def _describe(failure: Failure) -> str:
             began = "" if failure.started else " (the worker never started it)"
             return f"the task ran into its limit of {failure.limit} s{began}; {worker} was killed"
         case Kind.KILL_REQUESTED:
+            if failure.worker is None:
+                return "the task was killed by TaskFuture.kill() while it waited for another run"
             return f"the task was killed by TaskFuture.kill(), and {worker} with it"
         case Kind.BROKE_PROTOCOL:
             return (

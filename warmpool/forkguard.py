@@ -100,7 +100,9 @@ def _others_start_a_process() -> bool:
 def _after_fork_in_child() -> None:
     _making.lock = threading.Lock()
     for guarded in list(_enrolled):
-        guarded.close_after_fork()
+        # Another thread may have closed a descriptor and not have noted it when we were copied.
+        with contextlib.suppress(OSError):
+            guarded.close_after_fork()
     _enrolled.clear()
 
 

@@ -23,6 +23,9 @@ WRITE = selectors.EVENT_WRITE
 
 Callback = Callable[[int], None]
 
+_LONGEST_SLEEP = 86_400.0
+"""Seconds. epoll refuses more than 24 days; to wake up once a day for nothing does no harm."""
+
 
 class _Descriptor:
     """A descriptor that is closed with the last reference to it."""
@@ -163,6 +166,8 @@ class Loop:
         """
         self._asleep = True
         try:
+            if timeout is not None and timeout > _LONGEST_SLEEP:
+                timeout = _LONGEST_SLEEP
             ready = self._selector.select(0 if pending else timeout)
         finally:
             self._asleep = False

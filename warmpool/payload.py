@@ -32,7 +32,7 @@ def dumper(pickler: str) -> Dumps:
         ImportError: cloudpickle is asked for and not installed.
     """
     if pickler == "cloudpickle":
-        import cloudpickle  # type: ignore[import-not-found, unused-ignore]
+        import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         cloud: Dumps = cloudpickle.dumps
         return cloud
@@ -98,7 +98,7 @@ def dump_error(error: BaseException, dumps_: Dumps, note: str | None = None) -> 
         text = summary  # A __str__ or a __cause__ of the user's own that itself raises.
     try:
         pickled = bytes(dumps_(error))
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         pickled = None
         summary += f" (it could not be pickled: {_summary(failure)})"
     return pickle.dumps((note, summary, text, pickled), pickle.HIGHEST_PROTOCOL)
@@ -116,7 +116,7 @@ def load_error(body: bytes | bytearray) -> BaseException:
             error = pickle.loads(pickled)
             if not isinstance(error, BaseException):
                 raise TypeError(f"it became a {type(error).__name__}")
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             error = PayloadError(
                 f"the task raised {summary}, which could not be unpickled here: {_summary(failure)}"
             )

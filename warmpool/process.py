@@ -172,8 +172,8 @@ class WorkerProcess:
         self.data.close()
         self._control.close()
         self.recorder.close()
-        os.close(self.watch)
-        self.watch = -1
+        watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.
+        os.close(watch)
         popen = getattr(self._process, "_popen", None)
         if popen is not None and popen.returncode is None:
             # The status is lost. Process objects without one are kept by multiprocessing for

@@ -25,8 +25,8 @@ I15  Signals go to a process that is known to be alive. (``process``.)
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import random
@@ -78,9 +78,11 @@ class Supervisor:
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self._post)
         self._callbacks = CallbackRunner(f"{name}-callbacks")
         self._inbox: deque[ev.Event | Launched | Callable[[], None]] = deque()
+        self._follow_ups: deque[ev.Event] = deque()
         self._futures: dict[int, TaskFuture[Any]] = {}
         self._payloads: dict[int, Any] = {}
         self._waiters: dict[int, Answer] = {}
+        self._waiter_numbers = itertools.count(1)
         self._ended = False
         # Invariant: once True, nobody reads the inbox but _reject(), on any thread.
         self._collapse: BaseException | None = None
@@ -143,12 +145,16 @@ class Supervisor:
             WarmpoolError: It cannot get warm. *Threads:* any; blocks.
         """
         answer = Answer()
-        waiter = id(answer)
+        waiter = next(self._waiter_numbers)
         self._waiters[waiter] = answer
-        self._post(ev.WarmAwaited(waiter))
-        if not self._await(answer, timeout):
-            self._post(ev.WarmAbandoned(waiter))
-            return False
+        try:
+            self._post(ev.WarmAwaited(waiter))
+            if not self._await(answer, timeout):
+                return False
+        finally:
+            # Still there: it timed out, or was interrupted.
+            if self._waiters.pop(waiter, None) is not None:
+                self._post(ev.WarmAbandoned(waiter))
         if answer.error is not None:
             raise answer.error
         return True
@@ -228,6 +234,8 @@ class Supervisor:
         timeout = None if earliest is None else max(0.0, earliest - time.monotonic())
         self._loop.wait(timeout, inbox)
         for _ in range(len(inbox)):  # Bounded: a storm of submits must not hide the workers.
+            if self._ended:
+                return  # The rest is _reject()'s, which any thread may be at by now.
             item = inbox.popleft()
             if isinstance(item, Launched):
                 self._fleet.adopt(item)
@@ -249,6 +257,10 @@ class Supervisor:
 
     def _handle(self, event: ev.Event) -> None:
         self._carry_out(self._core.handle(event, time.monotonic()))
+        # What came up while commands were carried out: never handled from within, or a thousand
+        # cancelled tasks would be a thousand calls deep.
+        while self._follow_ups:
+            self._carry_out(self._core.handle(self._follow_ups.popleft(), time.monotonic()))
 
     def _carry_out(self, commands: list[ev.Command]) -> None:
         assert threading.get_ident() == self._thread.ident  # I1
@@ -269,7 +281,7 @@ class Supervisor:
             # The caller cancelled it in this instant, and was told that it succeeded.
             self._forget(command.task)
             self._conclude(future, future.finish_cancelling)
-            self._handle(ev.TaskCancelled(command.task))
+            self._follow_ups.append(ev.TaskCancelled(command.task))
 
     def _stop_worker(self, command: ev.StopWorker) -> None:
         self._fleet.stop(command.worker)
@@ -359,8 +371,7 @@ class Supervisor:
         self._reject()
         for task in list(self._futures):
             # Only a collapse leaves any.
-            with contextlib.suppress(KeyError):
-                self._refuse(task)
+            self._refuse(task)
         for waiter in list(self._waiters):
             self._answer(waiter, self._end_error())
         self._fleet.close()
@@ -384,8 +395,11 @@ class Supervisor:
                 item()
 
     def _refuse(self, task: int) -> None:
-        future = self._forget(task)
-        self._conclude(future, future.settle_failed, self._end_error(), time.monotonic())
+        # Two threads may be at it: whoever takes the future answers it.
+        future = self._futures.pop(task, None)
+        self._payloads.pop(task, None)
+        if future is not None:
+            self._conclude(future, future.settle_failed, self._end_error(), time.monotonic())
 
     def _end_error(self) -> WarmpoolError:
         if self._collapse is None:

@@ -25,6 +25,7 @@ class Task:
     retries: int
     """Runs that are left after one that failed."""
     free_runs: int = FREE_RUNS
+    runs: int = 0
     worker: int | None = None
     # Invariant: None exactly while the task is queued.
     queue_deadline: float | None = None

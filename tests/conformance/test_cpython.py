@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import unittest
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conformance import theirs
-from tests.conformance.table import START_METHODS
+from tests.conformance.table import START_METHODS, VERDICTS, LeftOut
 
 if not theirs.FOUND:
     if sys.version_info[:2] == (3, 11) and "CI" in os.environ:
@@ -52,3 +54,17 @@ def test_as_many_run_as_are_meant_to(start_method: str) -> None:
     # Theirs has one test more under the other methods, which skips itself under fork.
     least = AT_LEAST - (start_method == "fork")
     assert len(running) == least if theirs.FETCHED else len(running) >= least
+
+
+def test_what_stands_in_for_theirs_exists() -> None:
+    ours = Path(__file__).with_name("test_equivalents.py").read_text()
+    reasons = [
+        verdict.reason
+        for tests in VERDICTS.values()
+        for verdict in tests.values()
+        if isinstance(verdict, LeftOut)
+    ]
+
+    named = [name for reason in reasons for name in re.findall(r"ours: (\w+)", reason)]
+
+    assert [name for name in named if f"def {name}(" not in ours] == []

@@ -111,12 +111,16 @@ class Shelf:
         """The pool, with both workers idle."""
         self._orders.clear()
         try:
-            self._pool.wait_warm(5)
-            until(lambda: self._pool.stats().workers == {"idle": 2}, "both workers idle", 5)
+            self.rest()
         except (TimeoutError, AssertionError, WarmpoolError):
             self._pool.close(5)
             self._pool = self._make()
         return SharedPool(self._pool, self._orders)
+
+    def rest(self) -> None:
+        """Wait until every slot is refilled and every worker idle."""
+        self._pool.wait_warm(5)
+        until(lambda: self._pool.stats().workers == {"idle": 2}, "both workers idle", 5)
 
     def close(self) -> None:
         self._pool.close(BOUND)
@@ -159,9 +163,10 @@ def hasty_shelf(make_shelf: Callable[..., Shelf]) -> Shelf:
 
 
 @pytest.fixture
-def shared_pool(patient_shelf: Shelf) -> SharedPool:
+def shared_pool(patient_shelf: Shelf) -> Iterator[SharedPool]:
     """A pool that gives its workers all the time they need."""
-    return patient_shelf.take()
+    yield patient_shelf.take()
+    patient_shelf.rest()
 
 
 @pytest.fixture

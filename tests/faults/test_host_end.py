@@ -5,19 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.helpers import gate, processes, tasks
-from tests.helpers.gate import Gate
+from tests.helpers import processes, tasks
+from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import TaskTimeout, WarmPool, WorkerDied
@@ -244,7 +240,7 @@ def test_a_forgotten_pool_finishes_what_it_has_and_ends(
     start_method: str, tmp_path: Path, gate: Gate
 ) -> None:
     pool = WarmPool(1, start_method=start_method)
-    first = pool.submit(gate_hold, gate)
+    first = pool.submit(hold, gate)
     rest = [pool.submit(tasks.note, tmp_path / "notes") for _ in range(3)]
     pid = gate.arrived()
     gone = weakref.ref(pool)
@@ -255,9 +251,6 @@ def test_a_forgotten_pool_finishes_what_it_has_and_ends(
     assert outcome(first) is None
     assert {future.result(BOUND) for future in rest} == {pid}
     processes.wait_gone(pid)
-
-
-gate_hold = gate.hold
 
 
 def test_a_pool_in_a_circle_of_references_is_forgotten_too(start_method: str) -> None:
@@ -277,11 +270,12 @@ def test_what_a_worker_started_goes_with_it(
     make_pool: MakePool, gate: Gate, start_method: str, fate: str
 ) -> None:
     pool = make_pool(1, grace=0.2)
-    limited = pool.options(timeout=0.5 if fate == "times out" else None)
-    future = limited.submit(_start_a_program_and, gate, fate)
-    pid = gate.arrived()
+    limited = pool.options(timeout=1.0 if fate == "times out" else None)
+    fault = "exits_with_3" if fate == "exits" else "hangs_deaf_to_signals"
+    future = limited.submit(tasks.start_a_program_and, gate, fault)
+    pid, program = gate.arrived(), gate.arrived()
     if fate == "killed":
-        assert future.kill()  # type: ignore[attr-defined]
+        assert future.kill()
     elif fate == "closed":
         pool.close()
     elif fate == "dies":
@@ -291,7 +285,7 @@ def test_what_a_worker_started_goes_with_it(
         assert isinstance(error, WorkerDied)
     elif fate == "times out":
         assert isinstance(error, TaskTimeout)
-    processes.wait_gone(_program(gate))
+    processes.wait_gone(program)
     processes.wait_gone(pid)
 
 
@@ -300,22 +294,21 @@ def test_what_made_a_session_of_its_own_is_let_go(
 ) -> None:
     """By design: ``setsid`` is how a program says that it means to stay."""
     pool = make_pool(1)
-    future = pool.submit(_start_a_program_and, gate, "killed", new_session=True)
-    pid = gate.arrived()
+    future = pool.submit(tasks.start_a_program_and, gate, "hangs_asleep", new_session=True)
+    pid, program = gate.arrived(), gate.arrived()
     assert future.kill()
     assert isinstance(outcome(future), WorkerDied)
     processes.wait_gone(pid)
-    program = _program(gate)
     assert processes.is_running(program)
     processes.kill(program)
     processes.wait_gone(program)
 
 
 def test_a_program_of_a_worker_that_left_in_order_goes_too(
-    make_pool: MakePool, gate: Gate, start_method: str
+    make_pool: MakePool, start_method: str
 ) -> None:
     pool = make_pool(1)
-    program = pool.submit(_start_a_program, gate).result(BOUND)
+    program = pool.submit(tasks.start_a_program).result(BOUND)
     assert processes.is_running(program)
     pool.close()
     processes.wait_gone(program)

@@ -5,10 +5,8 @@ Each test has a bystander: a task that runs on the pool's other worker all the w
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
