@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"core", "payload", "start"},
     "mapping": {"child"},
     "lifetime": {"supervisor"},
-    "future": {"callbacks", "errors", "payload"},
+    "future": {"answer", "callbacks", "errors", "payload"},
     "supervisor": {
         "answer",
         "callbacks",
@@ -68,7 +68,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "launcher",
         "loop",
         "process",
+        "settling",
     },
+    "settling": {"callbacks", "future", "loop"},
     "fleet": {"channel", "events", "launcher", "loop", "process", "wire"},
     "failures": {"errors", "events", "payload"},
     "launcher": {"child", "forkguard", "payload", "process", "recorder", "start"},

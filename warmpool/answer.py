@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import threading
 
+_this_thread = threading.local()
+
+
+def supervise() -> None:
+    """Note that this thread is a supervisor's, and may wait for none (I3)."""
+    _this_thread.supervises = True
+
+
+def may_wait() -> bool:
+    """Whether this thread may wait for a supervisor.
+
+    Not if it is one: the garbage collector runs finalizers, which are user code, on whatever thread
+    it comes up, and one may ask a pool something.
+    """
+    return not getattr(_this_thread, "supervises", False)
+
 
 class Answer:
     """One waiter's answer, given once.

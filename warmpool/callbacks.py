@@ -36,7 +36,7 @@ class CallbackRunner:
         self._current: dict[threading.Thread, float] = {}
         # Invariant: the keys are the threads within a call that count as serving.
         self._serving: set[threading.Thread] = set()
-        self._closed = False
+        self._drained = threading.Event()
 
     def open(self) -> None:
         """Start the first thread.
@@ -76,10 +76,17 @@ class CallbackRunner:
         return now + PATIENCE
 
     def close(self) -> None:
-        """Run what waits, then end. *Threads:* any; never blocks."""
-        self._closed = True
-        for _ in self._threads:
-            self._calls.put(None)
+        """Run what waits, then end. *Threads:* one; never blocks."""
+        self._calls.put(None)
+        if self._current or not self._calls.empty():
+            # Nobody relieves any more those that may be, or get, stuck.
+            thread = threading.Thread(target=self._see_off, name=f"{self._name}-end", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _see_off(self) -> None:
+        while not self._drained.wait(PATIENCE):
+            self.relieve(time.monotonic())
 
     @property
     def threads(self) -> list[threading.Thread]:
@@ -116,6 +123,6 @@ class CallbackRunner:
             del self._current[me]
             del call, function, args
             if me not in self._serving:
-                if not self._calls.empty() or self._closed:
-                    continue
                 return  # Another thread serves by now.
+        self._drained.set()
+        self._calls.put(None)  # For the others.

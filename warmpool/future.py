@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from warmpool import payload
+from warmpool.answer import may_wait
 from warmpool.callbacks import logger
 from warmpool.errors import PayloadError, PoolClosed
 
@@ -198,6 +199,8 @@ class TaskFuture(Future[T], Generic[T]):
                 "this future belongs to the process that made it: in a fork of that nobody will "
                 "settle it"
             )
+        if not (may_wait() or self.done()):
+            raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
         error: BaseException | None = None
         box: Any = None
         try:

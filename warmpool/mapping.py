@@ -38,7 +38,28 @@ def results(
         _cancel(pending)
         raise
     values = _in_order(pending, tasks, end_at)
-    return values if chunksize == 1 else _flattened(values)
+    if chunksize > 1:
+        values = _flattened(values)
+    return _Results(values, pending)
+
+
+class _Results(Iterator[Any]):
+    """A generator that cancels what is left even if it was never started."""
+
+    def __init__(self, values: Generator[Any, None, None], pending: deque[Future[Any]]) -> None:
+        self._values = values
+        self._pending = pending
+
+    def __next__(self) -> Any:
+        return next(self._values)
+
+    def close(self) -> None:
+        """Cancel what has not started."""
+        self._values.close()
+        _cancel(self._pending)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
@@ -60,7 +81,7 @@ def _in_order(
         _cancel(pending)
 
 
-def _flattened(chunks: Generator[list[Any], None, None]) -> Iterator[Any]:
+def _flattened(chunks: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
     with contextlib.closing(chunks):
         for chunk in chunks:
             chunk.reverse()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import context, reduction
 from types import BuiltinFunctionType, FunctionType
@@ -101,12 +102,16 @@ def dump_error(error: BaseException, dumps_: Dumps, note: str | None = None) -> 
     except (Exception, SystemExit) as failure:
         pickled = None
         summary += f" (it could not be pickled: {_summary(failure)})"
-    return pickle.dumps((note, summary, text, pickled), pickle.HIGHEST_PROTOCOL)
+    texts = (
+        None if part is None else part.encode("utf-8", "backslashreplace")
+        for part in (note, summary, text)
+    )
+    return _pack((*texts, pickled))
 
 
 def load_error(body: bytes | bytearray) -> BaseException:
     """Unpickle what was raised, with the worker's traceback as its cause."""
-    note, summary, text, pickled = pickle.loads(body)
+    note, summary, text, pickled = _unpack(body)
     remote = RemoteTraceback(text)
     error: BaseException
     if pickled is None:
@@ -126,6 +131,35 @@ def load_error(body: bytes | bytearray) -> BaseException:
         outer.__cause__ = error
         return outer
     return error
+
+
+# What was raised travels as four parts, each preceded by its length, -1 for none. Not as a pickle:
+# the supervisor reads the texts, and it unpickles nothing (I2, I13).
+_LENGTHS = struct.Struct("<4q")
+
+
+def _pack(parts: Sequence[bytes | None]) -> bytes:
+    lengths = _LENGTHS.pack(*(-1 if part is None else len(part) for part in parts))
+    return lengths + b"".join(part for part in parts if part is not None)
+
+
+def _unpack(body: bytes | bytearray) -> tuple[str | None, str, str, bytes | None]:
+    """Note, summary, traceback and pickled error; what is malformed gives a note that says so."""
+    parts: list[bytes | None] = []
+    if len(body) >= _LENGTHS.size:
+        at = _LENGTHS.size
+        for length in _LENGTHS.unpack_from(body):
+            parts.append(None if length < 0 else bytes(body[at : at + length]))
+            at += max(length, 0)
+        note, summary, text, pickled = parts
+        if at == len(body) and summary is not None and text is not None:
+            return (
+                None if note is None else note.decode("utf-8", "replace"),
+                summary.decode("utf-8", "replace"),
+                text.decode("utf-8", "replace"),
+                pickled,
+            )
+    return "the worker's report of an error is malformed", repr(bytes(body[:80])), "", None
 
 
 def _summary(error: BaseException) -> str:
@@ -254,11 +288,9 @@ def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor]) -
 
 def error_summary(body: bytes | bytearray) -> str:
     """What was raised in one line, without unpickling anything of the user's."""
-    summary: str = pickle.loads(body)[1]
-    return summary
+    return _unpack(body)[1]
 
 
 def error_text(body: bytes | bytearray) -> str:
     """The worker's traceback, without unpickling anything of the user's."""
-    text: str = pickle.loads(body)[2]
-    return text
+    return _unpack(body)[2]

@@ -88,13 +88,19 @@ class WorkerProcess:
         """SIGKILL the worker and its process group."""
         self._kill_group()
         # The group may not exist yet: the worker makes it as its first act.
-        with contextlib.suppress(ProcessLookupError):
+        try:
             self._signal(signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            # The host has given up its privileges, or the worker has taken other ones on. The end
+            # of the control channel makes the worker end itself.
+            self._control.close()
 
     def _kill_group(self) -> None:
         if self._pid_is_ours():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                # PermissionError: a member changed its user; the others got the signal.
+                # PermissionError: not one member may be signalled; see kill().
                 os.killpg(self.pid, signal.SIGKILL)
 
     def _pid_is_ours(self) -> bool:
@@ -102,6 +108,8 @@ class WorkerProcess:
         try:
             self._signal(0)
             return True
+        except PermissionError:
+            return True  # It lives.
         except ProcessLookupError:
             pass
         # Reaped. As long as the group has members the kernel gives its number to nobody; a
@@ -120,10 +128,10 @@ class WorkerProcess:
                 signal.pidfd_send_signal(self.watch, number)
                 return
             except OSError as error:
-                if isinstance(error, ProcessLookupError):
+                if isinstance(error, (ProcessLookupError, PermissionError)):
                     raise
                 # The watch is a sentinel: see open_death_watch().
-        if self._process.exitcode is None and not self._via_server:
+        if self._poll() is None and not self._via_server:
             os.kill(self.pid, number)  # Our own child, not reaped: the pid is its own.
         else:
             raise ProcessLookupError(self.pid)
@@ -136,11 +144,22 @@ class WorkerProcess:
         self._kill_group()
         if self._via_server:
             return self._collect_from_server()
-        self._exitcode = self._process.exitcode
-        return self._exitcode is not None
+        self._exitcode = self._poll()
+        return self._exitcode is not None or self._is_closed()
+
+    def _poll(self) -> int | None:
+        try:
+            return self._process.exitcode
+        except ValueError:
+            return None  # Closed by an application that tidies up all its active_children().
+
+    def _is_closed(self) -> bool:
+        return getattr(self._process, "_closed", False) is True
 
     def _collect_from_server(self) -> bool:
         # Not by Process.exitcode: for a status that a killed server never wrote it says 255.
+        if self._is_closed():
+            return True
         try:
             os.set_blocking(self._process.sentinel, False)
             status = os.read(self._process.sentinel, _STATUS.size)
@@ -163,7 +182,7 @@ class WorkerProcess:
     @property
     def status_source(self) -> int | None:
         """What gets readable when a late exit status has come, None if nothing does."""
-        return self._process.sentinel if self._via_server else None
+        return self._process.sentinel if self._via_server and not self._is_closed() else None
 
     # ------------------------------------------------------------------ the end
 
@@ -174,6 +193,8 @@ class WorkerProcess:
         self.recorder.close()
         watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.
         os.close(watch)
+        if self._is_closed():
+            return
         popen = getattr(self._process, "_popen", None)
         if popen is not None and popen.returncode is None:
             # The status is lost. Process objects without one are kept by multiprocessing for

@@ -33,12 +33,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from warmpool import events as ev
 from warmpool import forkguard
-from warmpool.answer import Answer
+from warmpool.answer import Answer, may_wait, supervise
 from warmpool.callbacks import CallbackRunner, logger
 from warmpool.core import Core, Settings
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
@@ -48,6 +48,7 @@ from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
 from warmpool.loop import Loop
 from warmpool.process import WorkerProcess
+from warmpool.settling import Settler, settle_waiting
 
 JOIN_PATIENCE = 1.0
 """Seconds that the end waits for each helper thread, which by then has nothing left to do."""
@@ -77,12 +78,16 @@ class Supervisor:
         self._loop = Loop()
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self._post)
         self._callbacks = CallbackRunner(f"{name}-callbacks")
+        self._settler = Settler(self._loop, self._callbacks, name)
         self._inbox: deque[ev.Event | Launched | Callable[[], None]] = deque()
         self._follow_ups: deque[ev.Event] = deque()
         self._futures: dict[int, TaskFuture[Any]] = {}
         self._payloads: dict[int, Any] = {}
         self._waiters: dict[int, Answer] = {}
         self._waiter_numbers = itertools.count(1)
+        self._enders: deque[Answer] = deque()
+        self._over = False
+        # Invariant: once True, the thread does nothing more but return.
         self._ended = False
         # Invariant: once True, nobody reads the inbox but _reject(), on any thread.
         self._collapse: BaseException | None = None
@@ -110,7 +115,7 @@ class Supervisor:
     @property
     def has_ended(self) -> bool:
         """Whether the thread is done, or is another process's."""
-        return self.is_foreign or not self._thread.is_alive()
+        return self.is_foreign or self._over
 
     def last_error(self) -> WarmpoolError | None:
         """Why the last worker failed that did."""
@@ -161,6 +166,8 @@ class Supervisor:
 
     def census(self) -> ev.Census:
         """Count what there is, at one instant. *Threads:* any; blocks shortly."""
+        if threading.get_ident() == self._thread.ident:
+            return self._core.census()  # A finalizer that the garbage collector runs here.
         counted: list[ev.Census] = []
         answer = Answer()
 
@@ -185,12 +192,25 @@ class Supervisor:
         if self.is_foreign:
             return True
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        # Not by Thread.join(): interrupted by Ctrl-C, it takes the thread for dead from then on
+        # (CPython before 3.13).
+        ender = Answer()
+        self._enders.append(ender)
+        if self._over:
+            self._release_enders()
+        if not self._await(ender, timeout):
             return False
-        for helpers in (self._fleet, self._callbacks):
+        for helpers in (self._thread, self._fleet, self._callbacks):
             helpers.join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
         return True
+
+    def _release_enders(self) -> None:
+        while self._enders:
+            try:
+                ender = self._enders.popleft()
+            except IndexError:
+                return  # Two threads are at it.
+            ender.give()
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
@@ -210,11 +230,12 @@ class Supervisor:
             self._loop.wake()
 
     def _await(self, answer: Answer, timeout: float | None) -> bool:
-        return not self.is_foreign and answer.wait(timeout)
+        return not self.is_foreign and may_wait() and answer.wait(timeout)
 
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
+        supervise()
         try:
             self._carry_out(self._core.open(time.monotonic()))
             while not self._ended:
@@ -280,7 +301,7 @@ class Supervisor:
         else:
             # The caller cancelled it in this instant, and was told that it succeeded.
             self._forget(command.task)
-            self._conclude(future, future.finish_cancelling)
+            self._settler.settle(future, future.finish_cancelling)
             self._follow_ups.append(ev.TaskCancelled(command.task))
 
     def _stop_worker(self, command: ev.StopWorker) -> None:
@@ -303,45 +324,19 @@ class Supervisor:
             if failure.kind is ev.FailureKind.TASK_TIMEOUT and failure.worker is not None:
                 started = self._fleet.last_started(failure.worker) == command.task
                 failure = dataclasses.replace(failure, started=started)
-            self._conclude(future, future.settle_failed, to_error(failure, self.name), now)
+            self._settler.settle(future, future.settle_failed, to_error(failure, self.name), now)
         elif command.outcome is ev.Outcome.RETURNED:
-            self._conclude(future, future.settle_returned, command.payload, now)
+            self._settler.settle(future, future.settle_returned, command.payload, now)
         else:
-            self._conclude(future, future.settle_raised, command.payload, now)
+            self._settler.settle(future, future.settle_raised, command.payload, now)
 
     def _drop(self, command: ev.DropTask) -> None:
         future = self._forget(command.task)
-        self._conclude(future, future.drop, time.monotonic())
+        self._settler.settle(future, future.drop, time.monotonic())
 
     def _forget(self, task: int) -> TaskFuture[Any]:
         del self._payloads[task]
         return self._futures.pop(task)
-
-    def _conclude(
-        self,
-        future: TaskFuture[Any],
-        settle: Callable[..., Sequence[Callable[[Any], object]]],
-        *args: Any,
-    ) -> None:
-        if future.try_lock():
-            try:
-                callbacks = settle(*args)
-            finally:
-                future.unlock()
-            for callback in callbacks:
-                self._callbacks.put(callback, future)
-        else:
-            # Somebody else holds it, for a moment or, in a debugger, for an hour (I3).
-            self._callbacks.put(self._conclude_elsewhere, future, settle, args)
-
-    def _conclude_elsewhere(
-        self,
-        future: TaskFuture[Any],
-        settle: Callable[..., Sequence[Callable[[Any], object]]],
-        args: tuple[Any, ...],
-    ) -> None:
-        for callback in settle(*args):
-            self._callbacks.put(callback, future)
 
     def _answer_warm(self, command: ev.AnswerWarm) -> None:
         failure = command.failure
@@ -374,9 +369,14 @@ class Supervisor:
             self._refuse(task)
         for waiter in list(self._waiters):
             self._answer(waiter, self._end_error())
-        self._fleet.close()
-        self._loop.close()
-        self._callbacks.close()
+        for part in (self._settler, self._fleet, self._loop, self._callbacks):
+            try:
+                part.close()
+            except BaseException as error:
+                # After a collapse, whose cause may be met here again: the rest has to be done.
+                self._callbacks.put(_log_collapse, self.name, error)
+        self._over = True
+        self._release_enders()
 
     def _reject(self) -> None:
         """Answer what was posted when the core had ended. *Threads:* any; each item once."""
@@ -399,7 +399,8 @@ class Supervisor:
         future = self._futures.pop(task, None)
         self._payloads.pop(task, None)
         if future is not None:
-            self._conclude(future, future.settle_failed, self._end_error(), time.monotonic())
+            settle = settle_waiting if may_wait() else self._settler.settle
+            settle(future, future.settle_failed, self._end_error(), time.monotonic())
 
     def _end_error(self) -> WarmpoolError:
         if self._collapse is None:

@@ -5,23 +5,15 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers import faults, leaks
+from tests.helpers import faults, leaks, policies
 from tests.helpers.waiting import BOUND, until
-from warmpool import WarmPool, WarmpoolError, config
-from warmpool.core import Settings
-from warmpool.restart import RestartPolicy
-
-PATIENT = RestartPolicy(first_delay=0.02, longest_delay=0.1, failures_per_slot=1_000_000)
-"""Replaces quickly and never gives up: a shared pool fails a hundred times."""
-
-STRICT = RestartPolicy(first_delay=0.02, longest_delay=0.1, failures_per_slot=0)
-"""One failed start with no worker warm, and the pool is broken."""
+from warmpool import WarmPool, WarmpoolError
 
 
 @dataclass
@@ -64,26 +56,6 @@ def reports() -> Iterator[Reports]:
     logging.getLogger("warmpool").addHandler(handler)
     yield reports
     logging.getLogger("warmpool").removeHandler(handler)
-
-
-@pytest.fixture
-def restart_policy(monkeypatch: pytest.MonkeyPatch) -> Callable[[RestartPolicy], None]:
-    """Set the restart policy of the pools that are made from here on."""
-
-    def use(policy: RestartPolicy) -> None:
-        use_policy(monkeypatch, policy)
-
-    return use
-
-
-def use_policy(monkeypatch: pytest.MonkeyPatch, policy: RestartPolicy) -> None:
-    # The policy is no option of the pool; this is the seam where options become settings.
-    make = config.settings
-
-    def settings(*args: Any, **options: Any) -> Settings:
-        return replace(make(*args, **options), restart=policy)
-
-    monkeypatch.setattr(config, "settings", settings)
 
 
 @dataclass
@@ -137,14 +109,13 @@ def make_shelf(
     # The fork server and its workers have this from the environment of their start.
     monkeypatch.setenv(faults.Orders.VARIABLE, str(folder))
     monkeypatch.setattr("warmpool.child.main", faults.main)
-    use_policy(monkeypatch, PATIENT)
 
     def make(**options: Any) -> Shelf:
         shelf = Shelf(faults.Orders(folder), start_method=start_method, **options)
         shelves.append(shelf)
         return shelf
 
-    with leaks.nothing_left():
+    with leaks.nothing_left(), policies.use(policies.PATIENT):
         yield make
         for shelf in shelves:
             shelf.close()
@@ -175,3 +146,18 @@ def orders(tmp_path: Path) -> faults.Orders:
     folder = tmp_path / "orders"
     folder.mkdir()
     return faults.Orders(folder)
+
+
+@pytest.fixture
+def following(
+    orders: faults.Orders, monkeypatch: pytest.MonkeyPatch, make_pool: Callable[..., WarmPool]
+) -> Callable[..., WarmPool]:
+    """Make pools whose workers follow the orders as they start."""
+    monkeypatch.setenv(faults.Orders.VARIABLE, str(orders.folder))
+    monkeypatch.setattr("warmpool.child.main", faults.main)
+
+    def make(max_workers: int, **options: Any) -> WarmPool:
+        options = {"initializer": faults.initialize, "initargs": (orders,), **options}
+        return make_pool(max_workers, **options)
+
+    return make

@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import STRICT
-from tests.helpers import faults, payloads, processes, tasks
+from tests.helpers import faults, payloads, policies, processes, tasks
 from tests.helpers.faults import End
 from tests.helpers.gate import Gate, hold
 from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import Health, PoolBroken, PoolClosed, WarmPool
-from warmpool.restart import RestartPolicy
 
 MakePool = Callable[..., WarmPool]
 
@@ -110,20 +108,6 @@ def test_a_later_close_with_less_time_hurries_an_earlier_one(
 # ------------------------------------------------------------------------------- while it warms up
 
 
-@pytest.fixture
-def following(
-    orders: faults.Orders, monkeypatch: pytest.MonkeyPatch, make_pool: MakePool
-) -> MakePool:
-    """Make a pool whose workers follow orders as they start."""
-    monkeypatch.setenv(faults.Orders.VARIABLE, str(orders.folder))
-    monkeypatch.setattr("warmpool.child.main", faults.main)
-
-    def make(max_workers: int, **options: Any) -> WarmPool:
-        return make_pool(max_workers, initializer=faults.initialize, initargs=(orders,), **options)
-
-    return make
-
-
 @pytest.mark.parametrize("stage", ["starting", "initializing"])
 @pytest.mark.parametrize("name", ["hangs_with_the_gil", "is_stopped"])
 def test_close_ends_while_a_worker_hangs_before_it_is_ready(
@@ -151,10 +135,9 @@ def test_close_ends_while_workers_are_being_started(make_pool: MakePool, start_m
 def test_close_ends_while_a_broken_pool_probes(
     make_pool: MakePool,
     start_method: str,
-    restart_policy: Callable[[RestartPolicy], None],
 ) -> None:
-    restart_policy(STRICT)
-    pool = make_pool(1, initializer=faults.raises)
+    with policies.use(policies.STRICT):
+        pool = make_pool(1, initializer=faults.raises)
     assert isinstance(outcome(pool.submit(tasks.own_pid)), PoolBroken)
     pool.close()
     assert_ended(pool)

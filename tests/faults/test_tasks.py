@@ -81,7 +81,7 @@ def test_a_task_that_may_have_started_is_not_run_again(
 
 
 def test_a_task_whose_arguments_kill_each_worker_before_it_starts_is_given_up(
-    make_pool: MakePool, start_method: str, restart_policy: Callable[..., None]
+    make_pool: MakePool, start_method: str
 ) -> None:
     """As one does whose arguments do not fit into memory: it must not go round for ever."""
     pool = make_pool(1)

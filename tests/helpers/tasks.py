@@ -43,6 +43,34 @@ def notes(path: Path) -> list[tuple[int, str]]:
     return [(int(pid), text) for pid, _, text in lines]
 
 
+# ---------------------------------------------------------------------------- initializers
+
+
+def need(path: Path, notes: Path) -> None:
+    """Note the time, and fail as long as there is no such file."""
+    note(notes, str(time.monotonic()))
+    if not path.exists():
+        raise faults.Oops("there is no cure yet")
+
+
+def die_when_idle(notes: Path) -> None:
+    """Note the time, and have the worker die once it waits for its first task."""
+    note(notes, str(time.monotonic()))
+
+    def die() -> None:
+        main = threading.main_thread().ident
+        while sys._current_frames()[main].f_code.co_name != "receive":  # type: ignore[index]
+            time.sleep(0.001)
+        os._exit(1)
+
+    threading.Thread(target=die, daemon=True).start()
+
+
+def hang_without_a_word(*_: Any) -> None:
+    """In place of ``warmpool.child.main``."""
+    faults.hangs_deaf_to_signals()
+
+
 # ---------------------------------------------------------------------------- with faults
 # Not in the test modules: a worker that imports one of those imports pytest, which takes longer
 # than all the rest of a test.

@@ -92,3 +92,24 @@ def test_exit_codes_in_words():
     assert "code 3" in exit_text(3)
     assert "signal 300" in exit_text(-300)
     assert "unknown" in exit_text(None)
+
+
+@pytest.mark.parametrize("body", [b"", b"short", b"x" * 500, pickle.dumps(("a", "b", "c", None))])
+def test_a_malformed_report_of_an_error_is_an_error_and_is_never_unpickled(body):
+    """I13."""
+    from warmpool import payload
+
+    error = payload.load_error(body)
+    assert isinstance(error, errors.PayloadError)
+    assert "malformed" in str(error)
+    assert isinstance(payload.error_summary(body), str)
+    assert payload.error_text(body) == ""
+
+
+def test_an_error_report_keeps_its_texts_whatever_they_hold():
+    from warmpool import payload
+
+    body = payload.dump_error(ValueError("lone \udc80 surrogate"), payload.dumps, "a note")
+    error = payload.load_error(body)
+    assert str(error).startswith("a note: ValueError: lone")
+    assert isinstance(error.__cause__, ValueError)

@@ -143,3 +143,11 @@ def test_a_timeout_ends_the_wait(loop):
     started = time.monotonic()
     loop.wait(0.01, [])
     assert time.monotonic() - started < 20
+
+
+def test_a_far_deadline_is_no_error(loop, pipe):
+    """epoll takes no more than 24 days."""
+    reading, writing = pipe
+    loop.watch(reading, READ, lambda _: None)
+    os.write(writing, b"x")
+    loop.wait(1e9, [])

@@ -93,3 +93,9 @@ def test_an_input_that_raises_cancels_what_was_submitted():
         run(submit, inputs())
     with pytest.raises(CancelledError):
         submit.futures[0].result()
+
+
+def test_closing_an_iterator_that_was_never_advanced_cancels_too():
+    submit = Submitter(hold_from=0)
+    run(submit, numbers(3)).close()
+    assert all(future.cancelled() for future in submit.futures)

@@ -1,0 +1,269 @@
+"""Callers in unusual places: many threads, signal handlers, forks of the host, tasks, daemons."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from typing import Any
+
+import pytest
+
+from tests.helpers import nested, processes, tasks
+from tests.helpers.forks import in_fork
+from tests.helpers.gate import Gate, hold
+from tests.helpers.hosts import Host
+from tests.helpers.waiting import BOUND, outcome, until
+from warmpool import PoolClosed, WarmPool, WorkerDied
+
+MakePool = Callable[..., WarmPool]
+RunHost = Callable[..., Host]
+
+# ------------------------------------------------------------------------------- threads
+
+
+def test_many_threads_may_submit_at_once(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(2)
+    barrier = threading.Barrier(8)
+
+    def submit(thread: int) -> list[int]:
+        barrier.wait(BOUND)
+        futures = [pool.submit(tasks.echo, 1000 * thread + number) for number in range(100)]
+        return [future.result(BOUND) for future in futures]
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(submit, thread) for thread in range(8)]
+        for thread, answer in enumerate(answers):
+            assert answer.result(BOUND) == [1000 * thread + number for number in range(100)]
+    assert dict(pool.stats().tasks_settled) == {"returned": 800}
+
+
+def test_many_threads_may_wait_for_one_future(make_pool: MakePool, gate: Gate) -> None:
+    pool = make_pool(1, start_method="fork")
+    future = pool.submit(hold, gate, ["the same object"])
+    gate.arrived()
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(future.result, BOUND) for _ in range(8)]
+        gate.open()
+        first = answers[0].result(BOUND)
+        assert all(answer.result(BOUND) is first for answer in answers)
+
+
+def test_submitting_while_another_thread_closes_either_works_or_says_so(
+    make_pool: MakePool, start_method: str
+) -> None:
+    for _ in range(5 if start_method == "fork" else 1):
+        pool = make_pool(2)
+        pool.wait_warm(BOUND)
+        futures: list[Future[int]] = []
+
+        def submit(pool: WarmPool = pool, futures: list[Future[int]] = futures) -> None:
+            with pytest.raises(PoolClosed):  # noqa: PT012
+                while True:
+                    futures.append(pool.submit(tasks.echo, 1))
+
+        with ThreadPoolExecutor(4) as threads:
+            submitting = [threads.submit(submit) for _ in range(4)]
+            until(lambda futures=futures: len(futures) > 50, "tasks are submitted")
+            pool.close()
+            for answer in submitting:
+                answer.result(BOUND)
+        for future in futures:
+            error = outcome(future)
+            assert error is None or isinstance(error, PoolClosed)
+
+
+# ------------------------------------------------------------------------------- signal handlers
+
+HANDLER = """
+    import signal, sys
+    from concurrent.futures import wait
+    from tests.helpers import tasks
+    from warmpool import WarmPool
+
+    def main():
+        pool = WarmPool(2, start_method=sys.argv[1])
+        pool.wait_warm(20)
+        handled = []
+
+        def handler(number, frame):
+            if len(handled) < 300:
+                future = pool.submit(tasks.echo, len(handled))
+                handled.append(future.result(20))
+                pool.stats()
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        # The handler interrupts every line of this, also within locks.
+        rounds = 0
+        while len(handled) < 300:
+            futures = [pool.submit(tasks.echo, number) for number in range(20)]
+            futures[0].add_done_callback(lambda _: None)
+            futures[-1].cancel()
+            wait(futures[:10])
+            assert [future.result(20) for future in futures[:-1]] == list(range(19))
+            rounds += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert handled == list(range(300))
+        print(rounds, flush=True)
+        pool.close()
+
+    if __name__ == "__main__":
+        main()
+"""
+
+
+def test_a_signal_handler_may_submit_and_wait_whatever_it_interrupts(
+    run_host: RunHost, start_method: str
+) -> None:
+    host = run_host(HANDLER, start_method)
+    assert host.numbers() > [0]
+    assert host.wait() == 0
+    assert host.stderr == ""
+    host.wait_deserted()
+
+
+# ------------------------------------------------------------------------------- forks of the host
+
+
+def _message_of(function: Callable[..., Any], *args: Any) -> str:
+    try:
+        return f"returned {function(*args)!r}"
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def test_a_forked_copy_of_a_pool_refuses_clearly(
+    make_pool: MakePool, gate: Gate, start_method: str
+) -> None:
+    pool = make_pool(1)
+    done = pool.submit(tasks.echo, "before")
+    assert done.result(BOUND) == "before"
+    running = pool.submit(hold, gate, "after")
+    waiting = pool.submit(tasks.echo, "after")
+    gate.arrived()
+
+    for attempt in (
+        lambda: pool.submit(tasks.own_pid),
+        lambda: list(pool.map(tasks.echo, [1, 2])),
+        lambda: pool.wait_warm(BOUND),
+        running.result,
+        waiting.exception,
+    ):
+        answer = in_fork(_message_of, attempt)
+        assert answer.startswith("PoolClosed: ")
+        assert "fork" in answer
+        assert str(os.getpid()) in answer
+    for harmless in (pool.close, pool.shutdown, pool.stats, lambda: repr(pool), running.kill):
+        assert in_fork(_message_of, harmless).startswith("returned ")
+    assert in_fork(_message_of, done.result) == "returned 'before'"
+
+    gate.open()
+    assert [running.result(BOUND), waiting.result(BOUND)] == ["after", "after"]
+    assert pool.submit(tasks.own_pid).result(BOUND) == running.info.pid
+
+
+def test_a_forked_copy_of_the_host_may_have_a_pool_of_its_own(
+    make_pool: MakePool, start_method: str
+) -> None:
+    pool = make_pool(1)
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    answer = in_fork(_message_of, nested.run_in_a_pool, start_method)
+    assert answer.startswith("returned (")
+    assert str(pid) not in answer
+    assert pool.submit(tasks.own_pid).result(BOUND) == pid
+
+
+def test_a_forked_copy_of_the_host_keeps_no_worker_alive(
+    make_pool: MakePool, make_gate: Callable[[], Gate], start_method: str
+) -> None:
+    pool, place = make_pool(1), make_gate()
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    with ThreadPoolExecutor(1) as threads:
+        copy = threads.submit(in_fork, hold, place)
+        place.arrived()
+        pool.close()
+        processes.wait_gone(pid)
+        place.open()
+        copy.result(BOUND)
+
+
+# ------------------------------------------------------------------------------- tasks and daemons
+
+
+def test_a_task_may_have_a_pool_of_its_own(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(2)
+    futures = [pool.submit(nested.run_in_a_pool, start_method) for _ in range(2)]
+    for future in as_completed(futures, BOUND):
+        outer, inner = future.result()
+        assert outer == future.info.pid
+        assert inner != outer
+        processes.wait_gone(inner)
+
+
+def test_a_pool_that_a_task_leaves_open_ends_with_the_worker(
+    make_pool: MakePool, start_method: str
+) -> None:
+    pool = make_pool(1)
+    inner = pool.submit(nested.leave_a_pool_open, start_method).result(BOUND)
+    assert processes.is_running(inner)
+    pool.close()
+    processes.wait_gone(inner)
+
+
+def test_the_pool_of_a_task_goes_with_a_killed_worker(
+    make_pool: MakePool, gate: Gate, start_method: str
+) -> None:
+    """An inner worker has a group of its own: the end of its control channel tells it."""
+    pool = make_pool(1)
+    future = pool.submit(nested.hold_in_a_pool, start_method, gate)
+    inner = gate.arrived()
+    assert future.kill()
+    assert isinstance(outcome(future), WorkerDied)
+    processes.wait_gone(inner)
+
+
+@pytest.mark.parametrize("start_method", ["fork"], indirect=True)
+def test_a_daemonic_process_is_refused_a_pool_clearly(start_method: str) -> None:
+    context = multiprocessing.get_context("fork")
+    reading, writing = context.Pipe(duplex=False)
+    process = context.Process(target=nested.report_a_pool, args=(writing,), daemon=True)
+    process.start()
+    writing.close()
+    answer = reading.recv()
+    process.join(BOUND)
+    process.close()
+    reading.close()
+    assert answer.startswith("RuntimeError: ")
+    assert "daemon" in answer
+
+
+def test_a_task_may_use_multiprocessing_itself(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(1)
+    assert pool.submit(nested.map_in_a_multiprocessing_pool, [1, 2, 3]).result(BOUND) == [1, 2, 3]
+    assert pool.submit(tasks.echo, 1).result(BOUND) == 1
+
+
+# ------------------------------------------------------------------------------- interrupts
+
+
+def test_an_interrupted_wait_leaves_the_task_alone(make_pool: MakePool, gate: Gate) -> None:
+    pool = make_pool(1, start_method="fork")
+    future = pool.submit(hold, gate, "unharmed")
+    gate.arrived()
+
+    def interrupt() -> None:
+        # The main thread waits below, or is about to: either way it is interrupted.
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.05, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        future.result(BOUND)
+    timer.join()
+    gate.open()
+    assert future.result(BOUND) == "unharmed"
+    assert not wait([future], BOUND).not_done
