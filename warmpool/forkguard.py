@@ -97,8 +97,24 @@ def _others_start_a_process() -> bool:
     return False
 
 
+_parents_stdin: list[object] = []
+
+
+def _replace_stdin() -> None:
+    # multiprocessing closes sys.stdin in a new worker, and waits for ever for its lock if a thread
+    # of the host was reading at the moment of the fork. So it gets another one to close, and the
+    # host's is kept, since its destructor takes the lock too.
+    _parents_stdin.append(sys.stdin)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
 def _after_fork_in_child() -> None:
     _making.lock = threading.Lock()
+    if getattr(_forking, "worker", False):
+        _replace_stdin()
     for guarded in list(_enrolled):
         # Another thread may have closed a descriptor and not have noted it when we were copied.
         with contextlib.suppress(OSError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,13 +91,14 @@ HANDLER = """
         handled = []
 
         def handler(number, frame):
+            future = pool.submit(tasks.echo, len(handled))
+            handled.append(future.result(20))
+            pool.stats()
             if len(handled) < 300:
-                future = pool.submit(tasks.echo, len(handled))
-                handled.append(future.result(20))
-                pool.stats()
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
 
         signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
         # The handler interrupts every line of this, also within locks.
         rounds = 0
         while len(handled) < 300:
@@ -106,7 +108,6 @@ HANDLER = """
             wait(futures[:10])
             assert [future.result(20) for future in futures[:-1]] == list(range(19))
             rounds += 1
-        signal.setitimer(signal.ITIMER_REAL, 0)
         assert handled == list(range(300))
         print(rounds, flush=True)
         pool.close()
@@ -156,7 +157,6 @@ def test_a_forked_copy_of_a_pool_refuses_clearly(
         answer = in_fork(_message_of, attempt)
         assert answer.startswith("PoolClosed: ")
         assert "fork" in answer
-        assert str(os.getpid()) in answer
     for harmless in (pool.close, pool.shutdown, pool.stats, lambda: repr(pool), running.kill):
         assert in_fork(_message_of, harmless).startswith("returned ")
     assert in_fork(_message_of, done.result) == "returned 'before'"
@@ -224,6 +224,10 @@ def test_the_pool_of_a_task_goes_with_a_killed_worker(
     assert future.kill()
     assert isinstance(outcome(future), WorkerDied)
     processes.wait_gone(inner)
+    # The killed worker could not remove the socket of a fork server of its own; the folder, which
+    # it shares with its host, goes with that.
+    for socket in Path(multiprocessing.util.get_temp_dir()).iterdir():
+        socket.unlink()
 
 
 @pytest.mark.parametrize("start_method", ["fork"], indirect=True)
