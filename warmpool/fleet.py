@@ -85,6 +85,8 @@ class Fleet:
         self._launcher = launcher(self._launched)
         self._former_launchers: list[Launcher] = []
         self._held: dict[int, _Held] = {}
+        self._unborn: set[int] = set()
+        # Invariant: workers whose start has not been reported.
         self._killed_unborn: set[int] = set()
         # Invariant: workers to be killed whose process has not been handed over.
         self._scratch = bytearray(CHUNK)
@@ -120,6 +122,7 @@ class Fleet:
 
     def start(self, worker: int) -> None:
         """Have a worker started."""
+        self._unborn.add(worker)
         self._launcher.start(worker)
 
     def run(self, worker: int, task: int, body: Any) -> None:
@@ -159,6 +162,11 @@ class Fleet:
     def adopt(self, launched: Launched) -> None:
         """Take a started worker over from the launcher, or hear why there is none."""
         worker, process = launched.worker, launched.outcome
+        if worker not in self._unborn:
+            # Its start was broken off, and came to its end in that very instant.
+            self.disown(launched)
+            return
+        self._unborn.discard(worker)
         killed = worker in self._killed_unborn
         self._killed_unborn.discard(worker)
         if not isinstance(process, WorkerProcess):
@@ -208,6 +216,7 @@ class Fleet:
         self._former_launchers.append(self._launcher)
         self._launcher = heir
         self._killed_unborn.discard(worker)
+        self._unborn.discard(worker)
         self._start_failed(worker, TimeoutError("the start hung and was broken off"))
 
     # ------------------------------------------------------------------ readiness

@@ -82,23 +82,26 @@ class Launcher:
 
         Returns:
             A fresh, opened launcher in place of this one, which no more reports anything; or None
-            if it was not this start that hung.
+            if it was not this start that hung, or if there is no thread to be had: ask again.
 
         *Threads:* the supervisor's; never blocks.
         """
         if self._current != worker:
             return None
-        self._forsaken = True
         self._method.break_off()
         heir = Launcher(
             self._method, self._initializer, self._pickled, self._pickler, self._pool, self._report
         )
         heir._abandoned = self._abandoned
+        try:
+            heir.open()
+        except RuntimeError:
+            return None
+        self._forsaken = True
         with contextlib.suppress(queue.Empty):
             while True:
                 heir._requests.put(self._requests.get_nowait())
         self._requests.put(None)
-        heir.open()
         return heir
 
     def end(self, process: WorkerProcess) -> None:

@@ -93,9 +93,10 @@ def dump_error(error: BaseException, dumps_: Dumps, note: str | None = None) -> 
     summary = _summary(error)
     try:
         if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next  # Without our own frame.
+            # Without our own frame. By the base class: the error's own may refuse attributes.
+            BaseException.with_traceback(error, error.__traceback__.tb_next)
         text = "".join(traceback.format_exception(error))
-    except Exception:
+    except (Exception, SystemExit):
         text = summary  # A __str__ or a __cause__ of the user's own that itself raises.
     try:
         pickled = bytes(dumps_(error))
@@ -125,7 +126,7 @@ def load_error(body: bytes | bytearray) -> BaseException:
             error = PayloadError(
                 f"the task raised {summary}, which could not be unpickled here: {_summary(failure)}"
             )
-    error.__cause__ = remote
+    vars(BaseException)["__cause__"].__set__(error, remote)
     if note is not None:
         outer = PayloadError(f"{note}: {summary}")
         outer.__cause__ = error
@@ -165,7 +166,7 @@ def _unpack(body: bytes | bytearray) -> tuple[str | None, str, str, bytes | None
 def _summary(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:
+    except (Exception, SystemExit):
         return type(error).__name__
 
 

@@ -181,3 +181,14 @@ def return_a_lock() -> Any:
 
 def raise_with_a_lock() -> NoReturn:
     raise faults.Oops(threading.Lock())
+
+
+def leave_a_session_and_hold(gate: Gate) -> None:
+    """Have a fork in a session of its own, which holds every descriptor of the worker."""
+    gate.announce()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        gate.announce()
+        time.sleep(3600)
+    gate.wait()

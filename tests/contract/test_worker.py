@@ -1,0 +1,257 @@
+"""What every started worker is, whatever started it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import inspect, processes, tasks
+from tests.helpers.gate import Gate, hold
+from tests.helpers.hosts import Host
+from tests.helpers.waiting import BOUND, outcome, until
+from warmpool import WarmPool, WorkerDied
+
+MakePool = Callable[..., WarmPool]
+RunHost = Callable[..., Host]
+
+# ------------------------------------------------------------------------------- what it is
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    """A host with signal handlers, masks and a wake-up descriptor of its own."""
+
+    def handler(_number: int, _frame: Any) -> None:
+        raise AssertionError("a handler of the host's ran")
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    wakeup = signal.set_wakeup_fd(ours.fileno())
+    yield
+    signal.set_wakeup_fd(wakeup)
+    ours.close()
+    theirs.close()
+    for number, action in before.items():
+        signal.signal(number, action)
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_worker_has_little_of_its_host(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(1, name="pool-of-test")
+    seen = pool.submit(inspect.describe).result(BOUND)
+    assert seen["group"] == seen["pid"] != os.getpgrp()
+    assert seen["session"] == os.getsid(0)
+    assert seen["daemon"] is False
+    assert "pool-of-test" in seen["name"]
+    assert seen["main thread"] is True
+    assert seen["threads"] == ["MainThread", "warmpool-control"]
+    assert seen["stdin"] == os.devnull
+    assert seen["SIGINT"] is signal.SIG_IGN
+    assert seen["SIGTERM"] is signal.SIG_DFL
+    assert seen["SIGUSR1"] is signal.SIG_DFL
+    assert seen["blocked"] == []
+    assert seen["wakeup"] == -1
+    assert seen["cwd"] == os.getcwd()
+    assert set(sys.path) <= set(seen["path"])
+    assert signal.SIGINT in processes.signals(seen["pid"], "SigIgn")
+
+
+def test_initializer_and_tasks_run_in_the_main_thread(
+    make_pool: MakePool, start_method: str
+) -> None:
+    pool = make_pool(1, initializer=inspect.note_thread)
+    noted, first = pool.submit(inspect.noted_threads).result(BOUND)
+    _, second = pool.submit(inspect.noted_threads).result(BOUND)
+    assert noted == {"initializer": first, "main": 1}
+    assert second == first
+
+
+def test_primitives_of_multiprocessing_travel_in_initargs(
+    make_pool: MakePool, start_method: str
+) -> None:
+    context = multiprocessing.get_context(start_method)
+    value, barrier, queue = context.Value("i", 0), context.Barrier(2), context.SimpleQueue()
+    pool = make_pool(2, initializer=inspect.be_given, initargs=(value, barrier, queue))
+    futures = [pool.submit(inspect.use_what_was_given, number) for number in (1, 2)]
+    assert {future.info.pid for future in futures if future.result(BOUND)} != {None}
+    assert value.value == 3
+    assert {queue.get(), queue.get()} == {1, 2}
+    queue.close()
+
+
+# ------------------------------------------------------------------------------- its descriptors
+
+
+def test_a_worker_holds_its_own_ends_and_nobody_elses(
+    make_pool: MakePool, make_gate: Callable[[], Gate], start_method: str
+) -> None:
+    """I7: else it would see its host's death only when its siblings are gone."""
+    gate = make_gate()
+    pool, other = make_pool(3), make_pool(1)
+    other.wait_warm(BOUND)
+    futures = [pool.submit(hold, gate) for _ in range(3)]
+    pids = [gate.arrived() for _ in range(3)]
+    # One that was started last, when all the others' ends existed.
+    os.kill(pids[0], signal.SIGKILL)
+    assert isinstance(outcome(futures[0]), WorkerDied)
+    futures.append(pool.submit(hold, gate))
+    pids[0] = gate.arrived()
+    pids.append(other.submit(tasks.own_pid).result(BOUND))
+
+    ours = _ends(os.getpid())
+    theirs = [_ends(pid) for pid in pids]
+    for pid, held in zip(pids, theirs, strict=True):
+        # Both of its channels; the host holds the other ends of them.
+        sockets = [end for end in held if end.startswith("socket:")]
+        assert len(sockets) == 2, processes.descriptors(pid)
+        assert not held & ours, "a worker has a copy of an end of its host's"
+        assert not any("recorder" in end for end in held), "it is mapped, and closed"
+        assert not any("eventpoll" in end or "pidfd" in end for end in held)
+    holders = Counter(end for held in theirs for end in held)
+    assert {end for end, count in holders.items() if count > 1} == set()
+    gate.open(3)
+
+
+def _ends(pid: int) -> set[str]:
+    """The sockets, pipes and files of the pool's that a process has."""
+    found = processes.descriptors(pid)
+    return {
+        target if "anon_inode" not in target else f"{target} of {pid}"
+        for fd, target in found.items()
+        if fd > 2 and not _is_common(target, pid)
+    }
+
+
+def _is_common(target: str, pid: int) -> bool:
+    """What is shared by nature: the resource tracker's pipe, pytest's files, the tests' gates."""
+    if target in _COMMON:
+        return True
+    # Multiprocessing gives every child the end of a pipe that breaks when its parent dies; under
+    # fork that of a sibling is a copy which multiprocessing closes in no way.
+    return target.startswith("pipe:") or not target.startswith(("socket:", "/memfd:", "anon_inode"))
+
+
+_COMMON: set[str] = set()
+
+
+def test_what_a_worker_runs_inherits_no_descriptor(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(1)
+    listing = pool.submit(
+        subprocess.check_output,
+        [sys.executable, "-S", "-c", "import os; print(*os.listdir('/proc/self/fd'))"],
+        close_fds=False,
+        stderr=subprocess.DEVNULL,
+    ).result(BOUND)
+    descriptors = {int(word) for word in listing.split()}
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    channels = {fd for fd, to in processes.descriptors(pid).items() if to.startswith("socket:")}
+    assert len(channels) == 2
+    assert not channels & descriptors
+
+
+# ------------------------------------------------------------------------------- its end
+
+
+@pytest.mark.parametrize("how", ["close", "shutdown", "recycling"])
+def test_hooks_run_when_a_worker_retires_in_order(
+    make_pool: MakePool, start_method: str, tmp_path: Path, how: str
+) -> None:
+    pool = make_pool(1, max_tasks_per_child=1 if how == "recycling" else None)
+    path = tmp_path / "notes"
+    pid = pool.submit(inspect.note_at_exit, path).result(BOUND)
+    if how != "recycling":
+        getattr(pool, how)()
+    processes.wait_gone(pid)
+    assert sorted(tasks.notes(path)) == [(pid, "Finalize"), (pid, "atexit")]
+    assert path.with_suffix(".stream").read_text() == "flushed"
+
+
+@pytest.mark.parametrize("task", [inspect.fork_and_return, inspect.fork_and_raise])
+def test_a_careless_fork_does_not_answer_in_the_workers_place(
+    make_pool: MakePool, gate: Gate, start_method: str, task: Callable[[Gate], tuple[str, int]]
+) -> None:
+    pool = make_pool(1)
+    for _ in range(3):
+        who, child = pool.submit(task, gate).result(BOUND)
+        assert who == "the parent"
+        assert gate.arrived() == child
+        # It ends by itself; its parent, a worker, has no reason to wait for it.
+        until(lambda child=child: not processes.is_running(child), "the fork has ended")
+        assert pool.submit(tasks.echo, "fine").result(BOUND) == "fine"
+
+
+def test_death_is_known_though_a_grandchild_holds_everything(
+    make_pool: MakePool, gate: Gate, start_method: str
+) -> None:
+    """In a session of its own, so that the kill of the group does not help."""
+    pool = make_pool(1)
+    future = pool.submit(tasks.leave_a_session_and_hold, gate)
+    pid, grandchild = gate.arrived(), gate.arrived()
+    os.kill(pid, signal.SIGKILL)
+    error = outcome(future)
+    assert isinstance(error, WorkerDied)
+    assert error.exitcode == -signal.SIGKILL
+    assert processes.is_running(grandchild)
+    assert pool.submit(tasks.own_pid).result(BOUND) != pid
+    processes.kill(grandchild)
+    processes.wait_gone(grandchild)
+
+
+EXIT_STATUS = """
+    import os, signal, sys, threading
+    from pathlib import Path
+    from tests.helpers import faults, tasks
+    from warmpool import WarmPool, WorkerDied
+
+    def steal():
+        while True:
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                pass
+
+    def main():
+        method, what = sys.argv[1:]
+        if what == "ignored":
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        if what == "stolen":
+            threading.Thread(target=steal, daemon=True).start()
+        pool = WarmPool(2, start_method=method)
+        for name in ["exits_with_3", "dies_of_sigkill", "exits_with_0"] * 3:
+            future = pool.submit(faults.perform, name)
+            error = future.exception(20)
+            assert type(error) is WorkerDied, repr(error)
+            assert error.pid == future.info.pid and error.started
+            expected = faults.FAULTS[name].exitcode
+            assert error.exitcode in ((expected,) if what == "ordinary" else (expected, None))
+            assert pool.submit(tasks.echo, 1).result(20) == 1
+        pool.close(20)
+        print("fine", flush=True)
+
+    if __name__ == "__main__":
+        main()
+"""
+
+
+@pytest.mark.parametrize("what", ["ordinary", "stolen", "ignored"])
+def test_a_lost_exit_status_costs_the_status_only(
+    run_host: RunHost, start_method: str, what: str
+) -> None:
+    """I5: somebody else may collect it, or the system drop it; the death is known all the same."""
+    host = run_host(EXIT_STATUS, start_method, what)
+    assert host.line() == "fine"
+    assert host.wait() == 0
+    assert "Traceback" not in host.stderr
+    host.wait_deserted()
+    assert host.temporary_files() == []
