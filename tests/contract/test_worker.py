@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +57,7 @@ def test_a_worker_has_little_of_its_host(make_pool: MakePool, start_method: str)
     assert seen["daemon"] is False
     assert "pool-of-test" in seen["name"]
     assert seen["main thread"] is True
+    assert seen["new threads are daemonic"] is False
     assert seen["threads"] == ["MainThread", "warmpool-control"]
     assert seen["stdin"] == os.devnull
     assert seen["SIGINT"] is signal.SIG_IGN
@@ -90,59 +93,61 @@ def test_primitives_of_multiprocessing_travel_in_initargs(
     queue.close()
 
 
+class _Kept:
+    """An argument that can be watched."""
+
+
+def test_an_ended_pool_lets_go_of_its_initargs(make_pool: MakePool, start_method: str) -> None:
+    argument = _Kept()
+    gone = weakref.ref(argument)
+    # Through a function that takes it and forgets it there.
+    pool = WarmPool(1, start_method=start_method, initializer=print, initargs=(argument,))
+    pool.close()
+    del pool, argument
+    gc.collect()
+    assert gone() is None
+
+
 # ------------------------------------------------------------------------------- its descriptors
 
 
 def test_a_worker_holds_its_own_ends_and_nobody_elses(
-    make_pool: MakePool, make_gate: Callable[[], Gate], start_method: str
+    make_pool: MakePool, gate: Gate, start_method: str
 ) -> None:
     """I7: else it would see its host's death only when its siblings are gone."""
-    gate = make_gate()
     pool, other = make_pool(3), make_pool(1)
     other.wait_warm(BOUND)
-    futures = [pool.submit(hold, gate) for _ in range(3)]
+    for _ in range(3):
+        pool.submit(hold, gate)
     pids = [gate.arrived() for _ in range(3)]
-    # One that was started last, when all the others' ends existed.
-    os.kill(pids[0], signal.SIGKILL)
-    assert isinstance(outcome(futures[0]), WorkerDied)
-    futures.append(pool.submit(hold, gate))
-    pids[0] = gate.arrived()
-    pids.append(other.submit(tasks.own_pid).result(BOUND))
+    # And one that is started when all the others' ends exist.
+    os.kill(pids.pop(), signal.SIGKILL)
+    pool.submit(hold, gate)
+    pids += [gate.arrived(), other.submit(tasks.own_pid).result(BOUND)]
+    assert len(set(pids)) == 4
 
-    ours = _ends(os.getpid())
-    theirs = [_ends(pid) for pid in pids]
-    for pid, held in zip(pids, theirs, strict=True):
-        # Both of its channels; the host holds the other ends of them.
-        sockets = [end for end in held if end.startswith("socket:")]
-        assert len(sockets) == 2, processes.descriptors(pid)
-        assert not held & ours, "a worker has a copy of an end of its host's"
-        assert not any("recorder" in end for end in held), "it is mapped, and closed"
-        assert not any("eventpoll" in end or "pidfd" in end for end in held)
-    holders = Counter(end for held in theirs for end in held)
-    assert {end for end, count in holders.items() if count > 1} == set()
+    ours = _ends(os.getpid(), "socket:") | _ends(os.getpid(), "anon_inode:")
+    sockets = [_ends(pid, "socket:") for pid in pids]
+    recorders = [_ends(pid, "/memfd:") for pid in pids]
+    for pid, held in zip(pids, sockets, strict=True):
+        assert len(held) == 2, "not just the ends of its two channels"
+        assert not held & ours, "an end of its host's"
+        kinds = set(processes.descriptors(pid).values())
+        assert not {kind for kind in kinds if "eventpoll" in kind or "pidfd" in kind}
+    for kind in (sockets, recorders):
+        counts = Counter(end for held in kind for end in held)
+        assert set(counts.values()) == {1}, "two workers share something"
     gate.open(3)
 
 
-def _ends(pid: int) -> set[str]:
-    """The sockets, pipes and files of the pool's that a process has."""
-    found = processes.descriptors(pid)
-    return {
-        target if "anon_inode" not in target else f"{target} of {pid}"
-        for fd, target in found.items()
-        if fd > 2 and not _is_common(target, pid)
-    }
-
-
-def _is_common(target: str, pid: int) -> bool:
-    """What is shared by nature: the resource tracker's pipe, pytest's files, the tests' gates."""
-    if target in _COMMON:
-        return True
-    # Multiprocessing gives every child the end of a pipe that breaks when its parent dies; under
-    # fork that of a sibling is a copy which multiprocessing closes in no way.
-    return target.startswith("pipe:") or not target.startswith(("socket:", "/memfd:", "anon_inode"))
-
-
-_COMMON: set[str] = set()
+def _ends(pid: int, kind: str) -> set[tuple[int, int]]:
+    """The descriptors of a kind that a process has, by what they refer to."""
+    found = set()
+    for descriptor, target in processes.descriptors(pid).items():
+        if target.startswith(kind) and descriptor > 2:
+            status = os.stat(f"/proc/{pid}/fd/{descriptor}")
+            found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def test_what_a_worker_runs_inherits_no_descriptor(make_pool: MakePool, start_method: str) -> None:
@@ -174,7 +179,6 @@ def test_hooks_run_when_a_worker_retires_in_order(
         getattr(pool, how)()
     processes.wait_gone(pid)
     assert sorted(tasks.notes(path)) == [(pid, "Finalize"), (pid, "atexit")]
-    assert path.with_suffix(".stream").read_text() == "flushed"
 
 
 @pytest.mark.parametrize("task", [inspect.fork_and_return, inspect.fork_and_raise])

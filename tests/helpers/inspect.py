@@ -6,7 +6,6 @@ import atexit
 import multiprocessing
 import multiprocessing.util
 import os
-import resource
 import signal
 import sys
 import threading
@@ -27,6 +26,7 @@ def describe() -> dict[str, Any]:
         "daemon": process.daemon,
         "name": process.name,
         "main thread": threading.current_thread() is threading.main_thread(),
+        "new threads are daemonic": threading.Thread().daemon,
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "stdin": os.readlink("/proc/self/fd/0"),
         "SIGINT": signal.getsignal(signal.SIGINT),
@@ -36,7 +36,6 @@ def describe() -> dict[str, Any]:
         "wakeup": signal.set_wakeup_fd(-1),
         "cwd": os.getcwd(),
         "path": list(sys.path),
-        "core limit": resource.getrlimit(resource.RLIMIT_CORE),
     }
 
 
@@ -55,17 +54,10 @@ def noted_threads() -> tuple[dict[str, int], int]:
 
 
 def note_at_exit(path: Path) -> int:
-    """Have hooks of three kinds note that they ran."""
+    """Have hooks of both kinds note that they ran."""
     atexit.register(tasks.note, path, "atexit")
     multiprocessing.util.Finalize(None, tasks.note, args=(path, "Finalize"), exitpriority=1)
-    # One that nothing but a collected object calls, and one for the stream it leaves in its buffer.
-    stream = path.with_suffix(".stream").open("w")
-    stream.write("flushed")
-    _kept.append(stream)
     return os.getpid()
-
-
-_kept: list[Any] = []
 
 
 def fork_and_return(gate: Gate) -> tuple[str, int]:
@@ -86,19 +78,6 @@ def fork_and_raise(gate: Gate) -> tuple[str, int]:
     return "the parent", pid
 
 
-def ignore_its_children() -> None:
-    """An initializer that some daemons have."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-
-
-def count_with(value: Any, barrier: Any) -> int:
-    """Use primitives of multiprocessing that came with the initializer."""
-    with value.get_lock():
-        value.value += 1
-    barrier.wait()
-    return int(value.value)
-
-
 _given: list[Any] = []
 
 
@@ -114,3 +93,8 @@ def use_what_was_given(number: int) -> int:
     barrier.wait(20)
     queue.put(number)
     return int(value.value)
+
+
+def given() -> list[Any]:
+    """What the initializer was given."""
+    return _given

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from tests.helpers import faults
 from tests.helpers.gate import Gate
+from warmpool.errors import WorkerDied
 
 T = TypeVar("T")
 
@@ -192,3 +193,18 @@ def leave_a_session_and_hold(gate: Gate) -> None:
         gate.announce()
         time.sleep(3600)
     gate.wait()
+
+
+def hold_odd(gate: Gate, number: int) -> int:
+    return gate.hold(number) if number % 2 else number
+
+
+def echo_or(fault: str) -> str:
+    """Commit a fault, unless it is "echo"."""
+    if fault != "echo":
+        faults.perform(fault)
+    return fault
+
+
+def raise_worker_died() -> NoReturn:
+    raise WorkerDied("somewhere else", pid=1)

@@ -1,0 +1,152 @@
+"""``map``: lazy, ordered, chunked, limited, and cancelled when its consumer goes away."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import faults, tasks
+from tests.helpers.gate import Gate, hold
+from tests.helpers.waiting import BOUND, until
+from warmpool import PoolSaturated, WarmPool, WorkerDied
+
+MakePool = Callable[..., WarmPool]
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 3, 7, 100])
+def test_results_come_in_the_order_of_their_inputs(shared_pool: WarmPool, chunksize: int) -> None:
+    results = shared_pool.map(pow, range(7), [2] * 9, chunksize=chunksize)
+    assert list(results) == [number**2 for number in range(7)]
+    assert list(shared_pool.map(abs, [], chunksize=chunksize)) == []
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_the_first_failure_is_raised_in_its_place(shared_pool: WarmPool, chunksize: int) -> None:
+    results = shared_pool.map(int, ["1", "2", "3", "four", "5"], chunksize=chunksize)
+    assert [next(results) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(ValueError, match="four"):
+        next(results)
+    assert list(results) == []
+
+
+def test_work_begins_before_the_first_result_is_asked_for(
+    shared_pool: WarmPool, gate: Gate
+) -> None:
+    results = shared_pool.map(hold, [gate] * 2, "ab")
+    gate.arrived()
+    gate.arrived()
+    gate.open(2)
+    assert list(results) == ["a", "b"]
+
+
+def test_results_are_handed_out_as_they_come(shared_pool: WarmPool, gate: Gate) -> None:
+    results = shared_pool.map(tasks.hold_odd, [gate] * 2, [0, 1])
+    assert next(results) == 0
+    gate.open()
+    assert next(results) == 1
+
+
+def test_a_time_limit_counts_from_the_call(shared_pool: WarmPool, gate: Gate) -> None:
+    results = shared_pool.map(hold, [gate] * 4, range(4), timeout=0.2)
+    with pytest.raises(TimeoutError):
+        next(results)
+    # What had not started is cancelled.
+    until(lambda: shared_pool.stats().queued == 0, "the rest is cancelled")
+    gate.open(2)
+
+
+@pytest.mark.parametrize("how", ["close", "forget", "fail", "leave"])
+def test_what_is_left_is_cancelled_when_the_consumer_goes_away(
+    shared_pool: WarmPool, gate: Gate, tmp_path: Path, how: str
+) -> None:
+    blocking = [shared_pool.submit(hold, gate) for _ in range(2)]
+    for _ in range(2):
+        gate.arrived()
+    inputs = [str(number) for number in range(10)]
+    results = shared_pool.map(tasks.note, [tmp_path / "notes"] * 10, inputs)
+    assert shared_pool.stats().queued == 10
+    if how == "close":
+        results.close()  # type: ignore[attr-defined]
+    elif how == "leave":
+        with pytest.raises(faults.Oops):
+            _consume(results, gate)
+    elif how == "fail":
+        gate.open(1)
+        assert isinstance(next(results), int)
+        results.close()  # type: ignore[attr-defined]
+    del results
+    gc.collect()
+    until(lambda: shared_pool.stats().queued == 0, "the rest is cancelled")
+    gate.open(2)
+    for future in blocking:
+        future.result(BOUND)
+    assert len(tasks.notes(tmp_path / "notes")) < 10
+
+
+def _consume(results: Iterator[int], gate: Gate) -> None:
+    gate.open(1)
+    for _ in results:
+        raise faults.Oops
+
+
+def test_an_input_without_end_is_consumed_as_its_results_are(shared_pool: WarmPool) -> None:
+    taken = []
+
+    def numbers() -> Iterator[int]:
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+
+    results = shared_pool.map(tasks.echo, numbers(), buffersize=5)
+    assert len(taken) == 5
+    assert [next(results) for _ in range(20)] == list(range(20))
+    assert len(taken) <= 25
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_a_worker_that_dies_fails_its_own_call(shared_pool: WarmPool) -> None:
+    names = ["echo", "dies_of_sigkill", "echo"]
+    results = shared_pool.map(tasks.echo_or, names)
+    assert next(results) == "echo"
+    with pytest.raises(WorkerDied):
+        next(results)
+
+
+def test_an_input_that_fails_leaves_nothing_in_the_queue(shared_pool: WarmPool, gate: Gate) -> None:
+    blocking = [shared_pool.submit(hold, gate) for _ in range(2)]
+
+    def inputs() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise faults.Oops
+
+    with pytest.raises(faults.Oops):
+        shared_pool.map(tasks.echo, inputs())
+    until(lambda: shared_pool.stats().queued == 0, "what was submitted is cancelled")
+    gate.open(2)
+    for future in blocking:
+        future.result(BOUND)
+
+
+def test_a_full_queue_is_met_by_map_as_by_submit(make_pool: MakePool, gate: Gate) -> None:
+    pool = make_pool(1, start_method="fork", max_queue=3)
+    blocking = pool.submit(hold, gate)
+    gate.arrived()
+    with pytest.raises(PoolSaturated):
+        pool.map(tasks.echo, range(10))
+    until(lambda: pool.stats().queued == 0, "what was submitted is cancelled")
+    results = pool.map(tasks.echo, range(10), buffersize=3)
+    gate.open()
+    blocking.result(BOUND)
+    assert list(results) == list(range(10))
+
+
+@pytest.mark.parametrize(("chunksize", "calls"), [(1, 6), (2, 3), (4, 2), (10, 1)])
+def test_chunks_are_tasks(shared_pool: WarmPool, chunksize: int, calls: int) -> None:
+    before = shared_pool.stats().tasks_submitted
+    assert list(shared_pool.map(tasks.echo, range(6), chunksize=chunksize)) == list(range(6))
+    assert shared_pool.stats().tasks_submitted == before + calls
