@@ -63,7 +63,11 @@ class CallbackRunner:
         """
         if self._calls.empty():
             return None
-        oldest = [self._current.get(thread, now) for thread in list(self._serving)]
+        # One that is not alive was interrupted as it was started, and may never run.
+        oldest = [
+            self._current.get(thread, now) if thread.is_alive() else now - PATIENCE
+            for thread in list(self._serving)
+        ]
         stuck_since = max(oldest, default=now - PATIENCE)
         if now - stuck_since < PATIENCE:
             return stuck_since + PATIENCE
@@ -81,8 +85,11 @@ class CallbackRunner:
         if self._current or not self._calls.empty():
             # Nobody relieves any more those that may be, or get, stuck.
             thread = threading.Thread(target=self._see_off, name=f"{self._name}-end", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return  # No thread left: those that serve do what they can.
             self._threads.append(thread)
-            thread.start()
 
     def _see_off(self) -> None:
         while not self._drained.wait(PATIENCE):

@@ -7,6 +7,7 @@ descriptor is used in non-blocking mode, and what does not fit now waits here.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from multiprocessing.connection import Connection
@@ -17,6 +18,9 @@ CHUNK = 1 << 18
 """Bytes read from one worker before others get their turn."""
 
 _BUFFERS_AT_ONCE = 16
+
+FOR_THE_MOMENT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
+"""Why a write may fail that succeeds later: the socket, or the kernel's memory, is full."""
 
 
 class Channel:
@@ -43,10 +47,10 @@ class Channel:
             try:
                 message = head + body
                 written = os.write(self.descriptor, message)
-            except BlockingIOError:
-                written = 0
             except (BrokenPipeError, ConnectionResetError):
                 return True  # Dead or dying; its pidfd tells (I4).
+            except OSError as error:
+                written = _none_for_now(error)
             if written == len(message):
                 return True
             self._outgoing.append(memoryview(message)[written:])
@@ -55,6 +59,16 @@ class Channel:
         if body:
             self._outgoing.append(memoryview(body))
         return self.flush()
+
+    def send_rest(self, rest: memoryview) -> bool:
+        """Send what is left of a message whose beginning was sent past this; as :meth:`send`."""
+        self._outgoing.append(rest)
+        return self.flush()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._outgoing
 
     def flush(self) -> bool:
         """Send what waits, as far as it goes now; False if something still waits."""
@@ -66,10 +80,10 @@ class Channel:
                     written -= len(outgoing.popleft())
                 if written:
                     outgoing[0] = outgoing[0][written:]
-        except BlockingIOError:
-            return False
         except (BrokenPipeError, ConnectionResetError):
             outgoing.clear()  # As in send().
+        except OSError as error:
+            return _none_for_now(error) > 0
         return True
 
     def receive(self) -> tuple[list[wire.Message], bool]:
@@ -91,9 +105,16 @@ class Channel:
         return self._reader.broken
 
     def close(self) -> None:
-        """Close the connection, which the loop has forgotten already (I6)."""
+        """Let go of the connection, which the loop has forgotten already (I6)."""
         self._outgoing.clear()
-        self._connection.close()
+        del self._connection  # Closed with the last reference: see warmpool.lease.
+
+
+def _none_for_now(error: OSError) -> int:
+    """How much of a write has gone that failed for the moment: nothing."""
+    if error.errno not in FOR_THE_MOMENT:
+        raise error
+    return 0
 
 
 def _span(outgoing: deque[memoryview]) -> int:

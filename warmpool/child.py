@@ -121,6 +121,9 @@ class _Channel:
                 # Way out: the host closed the channel. Normally the control thread is faster.
                 _leave(0)
             self._messages = self._reader.feed(data)
+            if self._reader.broken is not None:
+                # Way out: the arguments do not fit into memory. Not started, so run elsewhere.
+                raise MemoryError(self._reader.broken)
         return self._messages.pop(0)
 
     def send(self, kind: int, task: int, body: bytes | memoryview) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from warmpool import events as ev
@@ -34,6 +35,7 @@ from warmpool.lifecycle import (
     STOPPING,
     WARM,
     WARMING,
+    Input,
     InvalidTransition,
     Worker,
 )
@@ -89,6 +91,7 @@ class Core:
         )
         self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.TaskSubmitted: self._on_submitted,
+            ev.TaskTaken: self._on_taken,
             ev.TaskCancelled: self._on_cancelled,
             ev.TaskKillRequested: self._on_kill_requested,
             ev.WarmAwaited: self._on_warm_awaited,
@@ -180,15 +183,33 @@ class Core:
             self._dispatch(self.book.take_next())
 
     def _dispatch(self, task: Task) -> None:
-        roster, spec = self.roster, task.spec
         # The worker that was idle for the shortest time: its caches are warm.
-        worker = roster.workers[next(reversed(roster.idle))]
-        task.worker, worker.task = worker.id, spec.id
+        worker = self.roster.workers[next(reversed(self.roster.idle))]
+        self._engage(worker, task, ev.DispatchTask, self._now)
+        self._out.append(ev.DispatchTask(worker.id, task.spec.id))
+
+    def _engage(self, worker: Worker, task: Task, cause: Input, at: float) -> None:
+        """The worker has the task from now on; its time limit runs from its dispatch."""
+        self.roster.move(worker, cause, self._now)
+        task.worker, worker.task = worker.id, task.spec.id
         task.runs += 1
-        roster.move(worker, ev.DispatchTask, self._now)
-        if spec.timeout is not None:
-            roster.set_deadline(worker, self._now + spec.timeout)
-        self._out.append(ev.DispatchTask(worker.id, spec.id))
+        if task.spec.timeout is not None:
+            self.roster.set_deadline(worker, at + task.spec.timeout)
+
+    def on_loan(self, most: int) -> list[int]:
+        """Which workers may be lent to callers, the best first: see :mod:`warmpool.lease`.
+
+        They are idle and stay so until the next event, so nothing waits in the queue meanwhile.
+        """
+        if self.ending.phase is not OPEN:
+            return []
+        return list(islice(reversed(self.roster.idle), most))
+
+    def _on_taken(self, event: ev.TaskTaken) -> None:
+        worker = self.roster[event.worker]
+        if event.task.id in self.book.tasks or worker.state is not IDLE:
+            raise InvalidTransition(f"worker {event.worker} was not on loan for {event.task}")
+        self._engage(worker, self.book.add(event.task), ev.TaskTaken, event.at)
 
     def _on_cancelled(self, event: ev.TaskCancelled) -> None:
         task = self.book.tasks.get(event.task)

@@ -90,6 +90,15 @@ class TaskSubmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskTaken:
+    """A task went to an idle worker by a lease, past the queue, which was empty."""
+
+    task: TaskSpec
+    worker: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class TaskCancelled:
     """The future is cancelled already: the task needs no answer, only to be forgotten."""
 
@@ -203,6 +212,7 @@ class TimePassed:
 
 PoolEvent: TypeAlias = (
     TaskSubmitted
+    | TaskTaken
     | TaskCancelled
     | TaskKillRequested
     | WarmAwaited

@@ -16,6 +16,7 @@ from warmpool import events as ev
 from warmpool import wire
 from warmpool.channel import CHUNK, Channel
 from warmpool.launcher import Launcher
+from warmpool.lease import Lease
 from warmpool.loop import READ, WRITE, Loop
 from warmpool.process import WorkerProcess
 
@@ -53,6 +54,7 @@ class Launched:
 class _Held:
     process: WorkerProcess
     channel: Channel
+    lease: Lease
     listening: bool = True
     """Whether the data channel is watched. Not after its end, nor after garbage."""
     status_watch: int | None = None
@@ -129,6 +131,24 @@ class Fleet:
         """Send a task."""
         self._send(self._held[worker], wire.RUN, task, body)
 
+    def lease(self, worker: int) -> Lease | None:
+        """The lease of a worker, unless something is yet to be sent to it."""
+        held = self._held[worker]
+        return held.lease if held.channel.is_clear else None
+
+    def send_rest(self, worker: int, rest: memoryview) -> None:
+        """Send what the taker of a lease could not."""
+        held = self._held.get(worker)
+        if held is not None:
+            self._see_to_the_rest(held, held.channel.send_rest(rest))
+
+    def give_up(self, worker: int, why: str) -> None:
+        """Have a useless worker replaced, and what it was to do run elsewhere."""
+        held = self._held.get(worker)
+        if held is not None:
+            last = held.process.recorder.last_started
+            self._handle(ev.WorkerBrokeProtocol(worker, why, last))
+
     def stop(self, worker: int) -> None:
         """Ask a worker to leave."""
         self._send(self._held[worker], wire.STOP, 0, b"")
@@ -151,7 +171,10 @@ class Fleet:
             self._release(held)
 
     def _send(self, held: _Held, kind: int, task: int, body: Any) -> None:
-        if not held.channel.send(kind, task, body) and held.listening:
+        self._see_to_the_rest(held, held.channel.send(kind, task, body))
+
+    def _see_to_the_rest(self, held: _Held, all_sent: bool) -> None:
+        if not all_sent and held.listening:
             self._loop.rewatch(held.channel.descriptor, READ | WRITE)
 
     # ------------------------------------------------------------------ starts
@@ -172,7 +195,8 @@ class Fleet:
         if not isinstance(process, WorkerProcess):
             self._start_failed(worker, process)
             return
-        held = _Held(process, Channel(process.data, self._scratch))
+        lease = Lease(worker, process.pid, process.data)
+        held = _Held(process, Channel(process.data, self._scratch), lease)
         try:
             self._loop.watch(process.watch, READ, functools.partial(self._on_death, worker))
             self._loop.watch(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,6 +18,8 @@ from warmpool.callbacks import logger
 from warmpool.errors import PayloadError, PoolClosed
 
 T = TypeVar("T")
+
+_SETTLED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,9 @@ class _Callback:
         self.function = function
 
 
+_NO_CALLBACKS: deque[_Callback] = deque()
+
+
 class TaskFuture(Future[T], Generic[T]):
     """A ``concurrent.futures.Future`` of a task, which can also be killed.
 
@@ -131,10 +139,12 @@ class TaskFuture(Future[T], Generic[T]):
         """
         if not self._claim():
             return self.cancelled()
-        callbacks = self.finish_cancelling()
+        with self._condition:
+            self.finish_cancelling(time.monotonic())
         self._control.cancelled(self._task)
-        for function in callbacks:
-            self._call(function)
+        # One by one: what interrupts this leaves the others to whoever comes next.
+        while (callback := self.next_callback()) is not None:
+            self._call(callback)
         return True
 
     def result(self, timeout: float | None = None) -> T:
@@ -211,15 +221,20 @@ class TaskFuture(Future[T], Generic[T]):
                 raise
             error = caught
         with self.__dict__.setdefault("_decoding", threading.RLock()):
-            if self._verdict is None:
-                if isinstance(error, _Encoded):
-                    self._verdict = None, payload.load_error(error.body)
-                    error.body = b""
-                elif error is not None:
-                    self._verdict = None, error.with_traceback(None)
-                else:
-                    self._verdict = _decode(box)
-            return self._verdict
+            return self._verdict or self._decode(box if error is None else error)
+
+    def _decode(self, held: Any) -> tuple[Any, BaseException | None]:
+        if not isinstance(held, (_Box, _Encoded)):
+            self._verdict = verdict = None, held.with_traceback(None)
+            return verdict
+        # Unpickling is user code, and a signal handler may run meanwhile: either may ask this very
+        # future. Each decodes what it took, the first verdict counts, the body goes last.
+        body = held.body
+        decoded = _load(body) if isinstance(held, _Box) else (None, payload.load_error(body))
+        if self._verdict is None:
+            self._verdict = decoded
+        held.body = b""
+        return self._verdict
 
     # ------------------------------------------------------------------ for the supervisor
 
@@ -240,45 +255,37 @@ class TaskFuture(Future[T], Generic[T]):
         self._attempts += 1
         return True
 
-    def settle_returned(
-        self, body: bytes | bytearray, now: float
-    ) -> Sequence[Callable[[Any], object]]:
-        """Settle with an encoded result, and give the callbacks to be called."""
-        self._ended = now
-        return self._settle(self.set_result, _Box(body))
+    def settle_returned(self, body: bytes | bytearray, now: float) -> bool:
+        """Settle with an encoded result; the lock is held. True if callbacks are to be called."""
+        return self._settle(now, _Box(body), None)
 
-    def settle_raised(
-        self, body: bytes | bytearray, now: float
-    ) -> Sequence[Callable[[Any], object]]:
-        """Settle with an encoded exception, and give the callbacks to be called."""
-        self._ended = now
-        return self._settle(self.set_exception, _Encoded(body))
+    def settle_raised(self, body: bytes | bytearray, now: float) -> bool:
+        """Settle with an encoded exception; as :meth:`settle_returned`."""
+        return self._settle(now, None, _Encoded(body))
 
-    def settle_failed(self, error: BaseException, now: float) -> Sequence[Callable[[Any], object]]:
-        """Settle with an error of ours, and give the callbacks to be called."""
-        self._ended = now
-        return self._settle(self.set_exception, error)
+    def settle_failed(self, error: BaseException, now: float) -> bool:
+        """Settle with an error of ours; as :meth:`settle_returned`."""
+        return self._settle(now, None, error)
 
-    def drop(self, now: float) -> Sequence[Callable[[Any], object]]:
-        """Cancel on behalf of the pool, and give the callbacks to be called."""
-        self._ended = now
+    def drop(self, now: float) -> bool:
+        """Cancel on behalf of the pool; as :meth:`settle_returned`."""
         if self._attempts and not self.cancelled():
             # It was handed to a worker once, and waits again: too late to be cancelled.
             return self.settle_failed(PoolClosed("the task was dropped when the pool ended"), now)
         self._claim()
-        return self.finish_cancelling()
+        return self.finish_cancelling(now)
 
-    def finish_cancelling(self) -> Sequence[Callable[[Any], object]]:
-        """Make a future that is claimed for it cancelled, and give the callbacks to be called.
+    def finish_cancelling(self, now: float) -> bool:
+        """Make a future that is claimed for it cancelled; as :meth:`settle_returned`.
 
         Also called after one who claimed it, and may have been interrupted before this.
         """
-        with self._condition:
-            super().cancel()
-            if self._state == "CANCELLED":
-                # Those who wait for several futures count a cancelled one once it is notified.
-                self.set_running_or_notify_cancel()
-        return self._taken()
+        super().cancel()
+        if self._state == CANCELLED:
+            # Those who wait for several futures count a cancelled one once it is notified.
+            self.set_running_or_notify_cancel()
+            self._ended = now
+        return self._has_callbacks
 
     def _claim(self) -> bool:
         # One atomic step decides between dispatch and cancel, without the future's lock: that is
@@ -298,40 +305,53 @@ class TaskFuture(Future[T], Generic[T]):
         """Give it back."""
         self._condition.release()
 
+    def locked(self) -> AbstractContextManager[bool]:
+        """The future's lock, for as long as it takes."""
+        return self._condition
+
     def running(self) -> bool:
         """Whether a worker has the task."""
         return self._attempts > 0 and not self.done()
 
-    def _settle(
-        self, setter: Callable[[Any], None], answer: Any
-    ) -> Sequence[Callable[[Any], object]]:
+    def _settle(self, now: float, result: Any, error: BaseException | None) -> bool:
+        # As set_result() and set_exception(), but for the callbacks, which are not for this thread
+        # (I2), and for their taking the lock a second time.
+        if self._state in _SETTLED:
+            return False  # Cancelled by the caller in the same instant: answered.
+        self._ended = now
+        self._result, self._exception = result, error
+        self._state = FINISHED
+        for waiter in self._waiters:
+            if error is None:
+                waiter.add_result(self)
+            else:
+                waiter.add_exception(self)
+        self._condition.notify_all()
+        return self._has_callbacks
+
+    @property
+    def _has_callbacks(self) -> bool:
+        return "_callbacks" in self.__dict__
+
+    def next_callback(self) -> Callable[[Any], object] | None:
+        """Take a callback of a settled future, which the taker has to call; None if none is left.
+
+        *Threads:* any; each callback is taken once.
+        """
+        callbacks: deque[_Callback] = self.__dict__.get("_callbacks", _NO_CALLBACKS)
         try:
-            setter(answer)
-        except InvalidStateError:
-            return []  # Cancelled by the caller in the same instant: answered.
-        return self._taken()
-
-    def _taken(self) -> Sequence[Callable[[Any], object]]:
-        callbacks: deque[_Callback] | None = self.__dict__.get("_callbacks")
-        taken: list[Callable[[Any], object]] = []
-        while callbacks:
-            try:
-                taken.append(callbacks.popleft().function)
-            except IndexError:
-                break  # Emptied by another thread in this instant.
-        return taken
+            return callbacks.popleft().function
+        except IndexError:
+            return None
 
 
-def _decode(box: Any) -> tuple[Any, BaseException | None]:
+def _load(body: bytes | bytearray) -> tuple[Any, BaseException | None]:
     try:
-        value = payload.loads(box.body)
+        return payload.loads(body), None
     except (Exception, SystemExit) as error:
         # KeyboardInterrupt passes: it is for this thread, and the next who asks tries again.
         failure = PayloadError(
             f"the task's result could not be unpickled here: {type(error).__name__}: {error}"
         )
         failure.__cause__ = error
-        box.body = b""
         return None, failure
-    box.body = b""
-    return value, None

@@ -97,6 +97,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
     },
     IDLE: {
         ev.DispatchTask: BUSY,
+        ev.TaskTaken: BUSY,
         ev.StopWorker: STOPPING,
         ev.WorkerChannelClosed: STOPPING,
         ev.WorkerExited: DEAD,

@@ -8,6 +8,7 @@ come too late in a spawned one, where a task may have made a pool, and be gone i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from multiprocessing import util
@@ -22,6 +23,8 @@ waiting, since Executor promises that."""
 
 _hooked: int | None = None
 """The process whose end has the hook."""
+_ending: int | None = None
+"""The process whose end has come."""
 
 _BEFORE_ANYTHING_ELSE = 1000
 """Managers and the like, which tasks may still use, have priorities up to 100."""
@@ -33,15 +36,18 @@ def begin(supervisor: Supervisor, grace: float) -> None:
     Raises:
         RuntimeError: The system has no thread left, or the interpreter is ending.
     """
+    global _hooked
+    if _ending == os.getpid():
+        raise RuntimeError("the interpreter is ending: no new pool can be made")
     for other in list(_running):
         if other.has_ended:
             _running.pop(other, None)
-    supervisor.open()
-    _running[supervisor] = grace
-    global _hooked
     if _hooked != os.getpid():
-        _hooked = os.getpid()
         util.Finalize(None, _end_all, exitpriority=_BEFORE_ANYTHING_ELSE)
+        _hooked = os.getpid()
+    # Noted first: a Ctrl-C may leave open() at any line, with threads that run.
+    _running[supervisor] = grace
+    supervisor.open()
 
 
 def let_finish(supervisor: Supervisor) -> None:
@@ -51,18 +57,26 @@ def let_finish(supervisor: Supervisor) -> None:
 
 
 def _end_all() -> None:
+    global _ending
+    _ending = os.getpid()  # From here on none is added.
     now = time.monotonic()
-    pools = [(pool, bound) for pool, bound in _running.items() if not pool.is_foreign]
     try:
-        for pool, _ in pools:
+        for pool in _ours():
             pool.shutdown(cancel_queued=False)
-        for pool, bound in pools:
+        for pool in _ours():
+            bound = _running[pool]
             remaining = None if bound is None else max(0.0, now + bound - time.monotonic())
             if not pool.wait_ended(remaining):
                 pool.close(0.0)
     finally:
-        # Also after a Ctrl-C of somebody who will not wait any longer.
-        for pool, _ in pools:
-            pool.close(0.0)
-        for pool, _ in pools:
-            pool.wait_ended(None)
+        # Also after a Ctrl-C of somebody who will not wait any longer; and each for itself: what
+        # goes wrong with one is no reason to leave the workers of another. The last is first.
+        with contextlib.ExitStack() as each:
+            for pool in _ours():
+                each.callback(pool.wait_ended, None)
+            for pool in _ours():
+                each.callback(pool.close, 0.0)
+
+
+def _ours() -> list[Supervisor]:
+    return [pool for pool in list(_running) if not pool.is_foreign]

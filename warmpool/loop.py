@@ -22,6 +22,7 @@ READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
 Callback = Callable[[int], None]
+Ready = list[tuple[selectors.SelectorKey, int]]
 
 _LONGEST_SLEEP = 86_400.0
 """Seconds. epoll refuses more than 24 days; to wake up once a day for nothing does no harm."""
@@ -156,8 +157,8 @@ class Loop:
             if callback is not None:
                 callback()
 
-    def wait(self, timeout: float | None, pending: Sized) -> None:
-        """Sleep until something is ready, and call back for what is.
+    def wait(self, timeout: float | None, pending: Sized) -> Ready:
+        """Sleep until something is ready, and tell what is, for :meth:`call_back`.
 
         Args:
             timeout: Seconds, None for as long as it takes.
@@ -168,9 +169,12 @@ class Loop:
         try:
             if timeout is not None and timeout > _LONGEST_SLEEP:
                 timeout = _LONGEST_SLEEP
-            ready = self._selector.select(0 if pending else timeout)
+            return self._selector.select(0 if pending else timeout)
         finally:
             self._asleep = False
+
+    def call_back(self, ready: Ready) -> None:
+        """Call back for what is ready."""
         watched = self._watched
         for key, events in ready:
             callback = watched.get(key.fd)

@@ -18,6 +18,8 @@ from warmpool.errors import PayloadError, PoolSaturated, WarmpoolError
 from warmpool.events import Health
 from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
+from warmpool.lease import Submission
+from warmpool.settling import settle_waiting
 from warmpool.start import start_method as find_start_method
 from warmpool.supervisor import Supervisor
 
@@ -216,7 +218,11 @@ class WarmPool(_Submitting):
             lambda report: Launcher(method, first, pickled, pickler_name, self._name, report),
             b"" if pickled is None else pickled.body,
         )
-        lifetime.begin(self._supervisor, grace)
+        try:
+            lifetime.begin(self._supervisor, grace)
+        except BaseException:
+            self._supervisor.close(0.0)  # Interrupted once it was open: nobody else will end it.
+            raise
         # Forgotten by its user, a pool finishes what it has, and ends.
         self._forgotten = weakref.finalize(self, _forget, self._supervisor)
         self._forgotten.atexit = False  # See lifetime.
@@ -247,13 +253,14 @@ class WarmPool(_Submitting):
                 "pickler='cloudpickle'"
             )
             failure.__cause__ = error
-            future.settle_failed(failure, time.monotonic())
+            settle_waiting(future, future.settle_failed, failure, time.monotonic())
             return future
         spec = events.TaskSpec(id, options.timeout, options.queue_timeout, options.retries)
+        submission = Submission(spec, future, body)
         if self._settings.max_queue is None:
-            supervisor.submit(spec, future, body)
+            supervisor.submit(submission)
             return future
-        supervisor.admit(spec, future, body)
+        supervisor.admit(submission)
         if future.done() and isinstance(saturated := _error_of(future), PoolSaturated):
             raise saturated
         return future

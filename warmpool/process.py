@@ -188,7 +188,7 @@ class WorkerProcess:
 
     def release(self) -> None:
         """Close everything. The descriptors are watched by nobody any more (I6)."""
-        self.data.close()
+        del self.data  # Closed with the last reference: see warmpool.lease.
         self._control.close()
         self.recorder.close()
         watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.

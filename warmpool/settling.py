@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from warmpool.callbacks import CallbackRunner, logger
 from warmpool.future import TaskFuture
 from warmpool.loop import Loop
 
-RETRY = 0.001
-"""Seconds between two attempts to settle a future whose lock somebody else holds."""
+FIRST_RETRY, LONGEST_RETRY = 0.001, 0.05
+"""Seconds between two attempts to settle futures whose locks somebody else holds. They double: a
+thread that is stopped in a debugger may hold thousands of locks, and none of them soon free."""
 
-_Callbacks = Sequence[Callable[[Any], object]]
-Settlement = tuple[TaskFuture[Any], Callable[..., _Callbacks], tuple[Any, ...]]
+Settlement = tuple[TaskFuture[Any], Callable[..., bool], tuple[Any, ...]]
 
 
 class Settler:
@@ -37,46 +36,71 @@ class Settler:
         self._loop = loop
         self._callbacks = callbacks
         self._name = name
-        self._waiting: deque[Settlement] = deque()
+        self._waiting: list[Settlement] = []
+        self._retrying = False
+        self._delay = FIRST_RETRY
 
-    def settle(
-        self, future: TaskFuture[Any], method: Callable[..., _Callbacks], *args: Any
-    ) -> None:
-        """Settle a future by one of its methods that give callbacks to be called."""
-        if not future.try_lock():
+    def settle(self, future: TaskFuture[Any], method: Callable[..., bool], *args: Any) -> None:
+        """Settle a future by one of its methods that want its lock held."""
+        if not self._settle(future, method, args):
             self._waiting.append((future, method, args))
-            self._loop.call_at(time.monotonic() + RETRY, self._try_again)
-            return
+            if not self._retrying:
+                self._retrying = True
+                self._delay = FIRST_RETRY
+                self._retry_later()
+
+    def _settle(
+        self, future: TaskFuture[Any], method: Callable[..., bool], args: tuple[Any, ...]
+    ) -> bool:
+        if not future.try_lock():
+            return False
         try:
-            callbacks = method(*args)
+            has_callbacks = method(*args)
         finally:
             future.unlock()
-        for callback in callbacks:
-            self._callbacks.put(callback, future)
+        if has_callbacks:
+            while (callback := future.next_callback()) is not None:
+                self._callbacks.put(callback, future)
+        return True
+
+    def _retry_later(self) -> None:
+        self._loop.call_at(time.monotonic() + self._delay, self._try_again)
 
     def _try_again(self) -> None:
-        for _ in range(len(self._waiting)):
-            future, method, args = self._waiting.popleft()
-            self.settle(future, method, *args)
+        self._waiting = [each for each in self._waiting if not self._settle(*each)]
+        self._retrying = bool(self._waiting)
+        if self._waiting:
+            self._delay = min(2 * self._delay, LONGEST_RETRY)
+            self._retry_later()
 
     def close(self) -> None:
         """See to it that all are settled, now or as soon as their locks are free."""
         self._try_again()
         if self._waiting:
-            threading.Thread(
-                target=_settle_all, args=(self._waiting,), name=f"{self._name}-settler", daemon=True
-            ).start()
+            self._settle_elsewhere()
+
+    def _settle_elsewhere(self) -> None:
+        thread = threading.Thread(
+            target=_settle_all, args=(self._waiting,), name=f"{self._name}-settler", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            # No thread to be had. This one has nothing else left to do.
+            _settle_all(self._waiting)
 
 
-def settle_waiting(future: TaskFuture[Any], method: Callable[..., _Callbacks], *args: Any) -> None:
+def settle_waiting(future: TaskFuture[Any], method: Callable[..., bool], *args: Any) -> None:
     """Settle a future on a thread that may wait for its lock, and run user code."""
-    for callback in method(*args):
+    with future.locked():
+        method(*args)
+    while (callback := future.next_callback()) is not None:
         try:
             callback(future)
         except BaseException:
             logger.exception("exception calling callback for %r", future)
 
 
-def _settle_all(settlements: deque[Settlement]) -> None:
+def _settle_all(settlements: list[Settlement]) -> None:
     for future, method, args in settlements:
         settle_waiting(future, method, *args)

@@ -5,7 +5,8 @@
 The invariants, and what enforces each:
 
 I1   One thread owns processes, descriptors and the selector. (The launcher only makes them, and
-     hands them over; ``assert`` in :meth:`Supervisor._carry_out`.)
+     hands them over; while the thread sleeps it lends idle workers' channels for one frame each,
+     see ``lease``; ``assert`` in :meth:`Supervisor._carry_out`.)
 I2   It never runs user code: no callback, no pickling or unpickling of the user's objects, no log
      handler. (``callbacks``, ``future``; tests/test_architecture.py, tests/faults.)
 I3   It blocks nowhere but in ``select()``. (``channel``, ``launcher``; tests/faults.)
@@ -26,6 +27,7 @@ I15  Signals go to a process that is known to be alive. (``process``.)
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -46,6 +48,7 @@ from warmpool.failures import to_error
 from warmpool.fleet import Fleet, Launched
 from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
+from warmpool.lease import LONGEST_FRAME, Lease, Submission
 from warmpool.loop import Loop
 from warmpool.process import WorkerProcess
 from warmpool.settling import Settler, settle_waiting
@@ -53,6 +56,14 @@ from warmpool.settling import Settler, settle_waiting
 JOIN_PATIENCE = 1.0
 """Seconds that the end waits for each helper thread, which by then has nothing left to do."""
 
+LEASES = 8
+"""How many workers are on loan at most: more tasks than that seldom come in one sleep, and taking
+leases back takes time."""
+SEND_PATIENCE = 1.0
+"""Seconds in which the taker of a lease has to have written. It takes microseconds, unless the
+thread is stopped, or a signal handler that interrupted it waits for something."""
+
+Item = ev.Event | Launched | Submission | Callable[[], None]
 LauncherMaker = Callable[[Callable[[int, "WorkerProcess | BaseException"], None]], Launcher]
 
 
@@ -79,13 +90,21 @@ class Supervisor:
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self._post)
         self._callbacks = CallbackRunner(f"{name}-callbacks")
         self._settler = Settler(self._loop, self._callbacks, name)
-        self._inbox: deque[ev.Event | Launched | Callable[[], None]] = deque()
+        self._inbox: deque[Item] = deque()
         self._follow_ups: deque[ev.Event] = deque()
-        self._futures: dict[int, TaskFuture[Any]] = {}
-        self._payloads: dict[int, Any] = {}
+        self._submissions: dict[int, Submission] = {}
+        # Invariant: those that the core has not answered. The thread's alone.
+        self._leases: deque[Lease] = deque()
+        # Invariant: empty, and every lease revoked, unless the thread sleeps.
+        self._on_loan: list[Lease] = []
+        self._unsent: deque[tuple[float, int, int]] = deque()
+        # Invariant: when, task, worker. Not the submission, which would outlive its result here.
+        self._wakes_at = -math.inf
         self._waiters: dict[int, Answer] = {}
         self._waiter_numbers = itertools.count(1)
         self._enders: deque[Answer] = deque()
+        self._run_or_not: list[None] = [None]
+        # Who takes it off decides: the thread that it serves, or its starter that it never does.
         self._over = False
         # Invariant: once True, the thread does nothing more but return.
         self._ended = False
@@ -107,9 +126,12 @@ class Supervisor:
             self._fleet.open()
             self._thread.start()
         except BaseException:
-            self._fleet.close()
-            self._callbacks.close()
-            self._loop.close()
+            # No thread left, or a Ctrl-C: then the thread may have been started, and Thread.start()
+            # been interrupted as it waited for it.
+            if self._decides():
+                self._finish()
+            else:
+                self.close(0.0)
             raise
 
     @property
@@ -122,18 +144,46 @@ class Supervisor:
         failure = self.last_failure
         return None if failure is None else to_error(failure, self.name)
 
-    def submit(self, spec: ev.TaskSpec, future: TaskFuture[Any], payload: Any) -> None:
-        """Hand a task over. *Threads:* any; never blocks."""
-        self._futures[spec.id] = future
-        self._payloads[spec.id] = payload
-        self._post(ev.TaskSubmitted(spec))
+    def submit(self, submission: Submission) -> bool:
+        """Hand a task in; True if a worker has it already. *Threads:* any; never blocks."""
+        # Not past an earlier task of the same thread, which may be in the inbox still: with one
+        # worker, tasks run in the order of their submission.
+        if self._leases and not self._inbox and len(submission.payload) <= LONGEST_FRAME:
+            try:
+                lease = self._leases.popleft()
+            except IndexError:
+                pass  # Another thread was faster.
+            else:
+                if lease.take(submission):
+                    self._use(lease, submission)
+                    return True
+        self._post(submission)
+        return False
 
-    def admit(self, spec: ev.TaskSpec, future: TaskFuture[Any], payload: Any) -> None:
+    def _use(self, lease: Lease, submission: Submission) -> None:
+        spec = submission.spec
+        try:
+            submission.taken_at = now = time.monotonic()
+            # False: the supervisor has woken up, seen the worker die, and handed the task to
+            # another one meanwhile.
+            if submission.future.handed_over(lease.pid, now):
+                rest = lease.send(submission)
+                submission.sent = True
+                if rest is not None:
+                    self._post(functools.partial(self._fleet.send_rest, lease.worker, rest))
+        except BaseException:
+            # Ctrl-C. Whether the frame has gone is not known, and nobody has the future.
+            self.kill(spec.id)
+            raise
+        if spec.timeout is not None and now + spec.timeout < self._wakes_at:
+            self._post(_look_again)
+
+    def admit(self, submission: Submission) -> None:
         """As :meth:`submit`, but wait until the core has taken or refused it."""
-        self.submit(spec, future, payload)
-        seen = Answer()
-        self._post(seen.give)
-        self._await(seen, None)
+        if not self.submit(submission):
+            seen = Answer()
+            self._post(seen.give)
+            self._await(seen, None)
 
     def cancelled(self, task: int) -> None:
         """See :class:`~warmpool.future.TaskControl`."""
@@ -200,9 +250,13 @@ class Supervisor:
             self._release_enders()
         if not self._await(ender, timeout):
             return False
-        for helpers in (self._thread, self._fleet, self._callbacks):
-            helpers.join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
+        for join in (self._join, self._fleet.join, self._callbacks.join):
+            join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
         return True
+
+    def _join(self, timeout: float) -> None:
+        if self._thread.is_alive():  # Not if the system had none left.
+            self._thread.join(timeout)
 
     def _release_enders(self) -> None:
         while self._enders:
@@ -217,7 +271,7 @@ class Supervisor:
         self.is_foreign = True
         self._loop.close_after_fork()
 
-    def _post(self, item: ev.Event | Launched | Callable[[], None]) -> None:
+    def _post(self, item: Item) -> None:
         # No lock: a signal handler or a finalizer may interrupt any line of this and do the same.
         # Appending is atomic. Whoever sees that the end was faster answers the item themselves;
         # whoever does not was seen by _finish(), which looks once more after setting _ended.
@@ -234,7 +288,16 @@ class Supervisor:
 
     # ------------------------------------------------------------------ the thread
 
+    def _decides(self) -> bool:
+        try:
+            self._run_or_not.pop()
+        except IndexError:
+            return False
+        return True
+
     def _run(self) -> None:
+        if not self._decides():
+            return
         supervise()
         try:
             self._carry_out(self._core.open(time.monotonic()))
@@ -253,12 +316,20 @@ class Supervisor:
         inbox = self._inbox
         earliest = self._earliest()
         timeout = None if earliest is None else max(0.0, earliest - time.monotonic())
-        self._loop.wait(timeout, inbox)
+        if not inbox:
+            self._wakes_at = math.inf if earliest is None else earliest
+            self._lend()
+        ready = self._loop.wait(timeout, inbox)
+        self._revoke()
+        self._loop.call_back(ready)
         for _ in range(len(inbox)):  # Bounded: a storm of submits must not hide the workers.
             if self._ended:
                 return  # The rest is _reject()'s, which any thread may be at by now.
             item = inbox.popleft()
-            if isinstance(item, Launched):
+            if isinstance(item, Submission):
+                self._submissions[item.spec.id] = item
+                self._handle(ev.TaskSubmitted(item.spec))
+            elif isinstance(item, Launched):
                 self._fleet.adopt(item)
             elif callable(item):
                 item()
@@ -275,6 +346,45 @@ class Supervisor:
         if not self._callbacks.is_empty:
             earliest = _earlier(earliest, self._callbacks.relieve(time.monotonic()))
         return earliest
+
+    def _lend(self) -> None:
+        """Lend idle workers to whoever submits a task while this thread sleeps."""
+        for worker in self._core.on_loan(LEASES):
+            lease = self._fleet.lease(worker)
+            if lease is not None:
+                lease.lend()
+                self._on_loan.append(lease)
+        self._leases.extend(self._on_loan)
+
+    def _revoke(self) -> None:
+        """Take back what was lent, and hear what it was taken for."""
+        self._leases.clear()
+        for lease in self._on_loan:
+            submission = lease.revoke()
+            if submission is not None:
+                self._take_note(lease, submission)
+        self._on_loan.clear()
+
+    def _take_note(self, lease: Lease, submission: Submission) -> None:
+        spec, at = submission.spec, submission.taken_at
+        self._submissions[spec.id] = submission
+        if not submission.sent:
+            # Its taker is about to write. Should it not come to that, the worker is lost.
+            noted = time.monotonic()
+            if not self._unsent:
+                self._loop.call_at(noted + SEND_PATIENCE, self._look_for_unsent)
+            self._unsent.append((noted, spec.id, lease.worker))
+        self._handle(ev.TaskTaken(spec, lease.worker, time.monotonic() if at is None else at))
+
+    def _look_for_unsent(self) -> None:
+        until = time.monotonic() - SEND_PATIENCE
+        while self._unsent and self._unsent[0][0] <= until:
+            _, task, worker = self._unsent.popleft()
+            submission = self._submissions.get(task)
+            if submission is not None and not submission.sent:
+                self._fleet.give_up(worker, "got no task: its submitter is stopped half way")
+        if self._unsent:
+            self._loop.call_at(self._unsent[0][0] + SEND_PATIENCE, self._look_for_unsent)
 
     def _handle(self, event: ev.Event) -> None:
         self._carry_out(self._core.handle(event, time.monotonic()))
@@ -295,13 +405,14 @@ class Supervisor:
         self._fleet.start(command.worker)
 
     def _dispatch(self, command: ev.DispatchTask) -> None:
-        future = self._futures[command.task]
-        if future.handed_over(self._fleet.pid(command.worker), time.monotonic()):
-            self._fleet.run(command.worker, command.task, self._payloads[command.task])
+        submission = self._submissions[command.task]
+        future, now = submission.future, time.monotonic()
+        if future.handed_over(self._fleet.pid(command.worker), now):
+            self._fleet.run(command.worker, command.task, submission.payload)
         else:
             # The caller cancelled it in this instant, and was told that it succeeded.
             self._forget(command.task)
-            self._settler.settle(future, future.finish_cancelling)
+            self._settler.settle(future, future.finish_cancelling, now)
             self._follow_ups.append(ev.TaskCancelled(command.task))
 
     def _stop_worker(self, command: ev.StopWorker) -> None:
@@ -335,8 +446,7 @@ class Supervisor:
         self._settler.settle(future, future.drop, time.monotonic())
 
     def _forget(self, task: int) -> TaskFuture[Any]:
-        del self._payloads[task]
-        return self._futures.pop(task)
+        return self._submissions.pop(task).future
 
     def _answer_warm(self, command: ev.AnswerWarm) -> None:
         failure = command.failure
@@ -363,10 +473,13 @@ class Supervisor:
     def _finish(self) -> None:
         self._ended = True
         self.health = ev.Health.BROKEN if self._collapse is not None else ev.Health.CLOSED
+        self._leases.clear()
         self._reject()
-        for task in list(self._futures):
-            # Only a collapse leaves any.
-            self._refuse(task)
+        # Only a collapse leaves any.
+        taken = [lease.revoke() for lease in self._on_loan]
+        for submission in (*taken, *self._submissions.values()):
+            if submission is not None:
+                self._refuse(submission)
         for waiter in list(self._waiters):
             self._answer(waiter, self._end_error())
         for part in (self._settler, self._fleet, self._loop, self._callbacks):
@@ -385,8 +498,8 @@ class Supervisor:
                 item = self._inbox.popleft()
             except IndexError:
                 return
-            if isinstance(item, ev.TaskSubmitted):
-                self._refuse(item.task.id)
+            if isinstance(item, Submission):
+                self._refuse(item)
             elif isinstance(item, ev.WarmAwaited):
                 self._answer(item.waiter, self._end_error())
             elif isinstance(item, Launched):
@@ -394,13 +507,10 @@ class Supervisor:
             elif callable(item):
                 item()
 
-    def _refuse(self, task: int) -> None:
-        # Two threads may be at it: whoever takes the future answers it.
-        future = self._futures.pop(task, None)
-        self._payloads.pop(task, None)
-        if future is not None:
-            settle = settle_waiting if may_wait() else self._settler.settle
-            settle(future, future.settle_failed, self._end_error(), time.monotonic())
+    def _refuse(self, submission: Submission) -> None:
+        future = submission.future
+        settle = settle_waiting if may_wait() else self._settler.settle
+        settle(future, future.settle_failed, self._end_error(), time.monotonic())
 
     def _end_error(self) -> WarmpoolError:
         if self._collapse is None:
@@ -441,6 +551,10 @@ class Supervisor:
         ev.ChangeHealth: _change_health,
         ev.EndPool: _end,
     }
+
+
+def _look_again() -> None:
+    """Posted for its wake-up alone."""
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

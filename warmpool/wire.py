@@ -86,7 +86,14 @@ class Reader:
                 view = self._feed_header(view)
             if self._head is not None:
                 taken = view[: self._missing]
-                self._body += taken
+                try:
+                    self._body += taken
+                except MemoryError:
+                    # It costs the sender. The reader goes on with the memory that it gives back.
+                    size = len(self._body) + self._missing
+                    self._body = bytearray()
+                    self.broken = f"a message of {size} bytes does not fit into the memory here"
+                    break
                 self._missing -= len(taken)
                 view = view[len(taken) :]
                 if self._missing == 0:

@@ -53,6 +53,11 @@ class CoreMachine(RuleBasedStateMachine):
         if not self.world.ended:
             self.world.submit(timeout, queue_timeout, retries)
 
+    @precondition(lambda self: self.world.core.on_loan(9))
+    @rule(data=st.data(), timeout=LIMITS)
+    def take(self, data, timeout):
+        self.world.take(self._pick(data, self.world.core.on_loan(9)), timeout)
+
     @precondition(lambda self: self.world.core.book.queue)
     @rule(data=st.data())
     def cancel_queued(self, data):

@@ -59,6 +59,15 @@ class World:
         self.cancelled.add(task)
         self.say(ev.TaskCancelled(task))
 
+    def take(self, worker: int, timeout: float | None) -> None:
+        """Somebody submits a task by a lease of this worker, which was on loan."""
+        assert worker in self.core.on_loan(len(self.alive))
+        assert worker not in self.killed | self.stopped
+        task = len(self.answers)
+        self.answers[task] = []
+        self.running[worker] = task
+        self.say(ev.TaskTaken(ev.TaskSpec(task, timeout), worker, self.now))
+
     def exit(self, worker: int, code: int | None = 0, started: int = 0) -> None:
         self.alive.discard(worker)
         self.running.pop(worker, None)

@@ -40,6 +40,16 @@ def encoded(value):
     return bytes(payload.dumps(value))
 
 
+def settle(method, *args):
+    """Settle as the supervisor does, and give the callbacks that are to be called."""
+    future = method.__self__
+    with future.locked():
+        has_callbacks = method(*args)
+    callbacks = list(iter(future.next_callback, None)) if has_callbacks else []
+    assert has_callbacks or future.next_callback() is None
+    return callbacks
+
+
 class FailsToUnpickle:
     def __init__(self, error):
         self.error = error
@@ -66,7 +76,7 @@ def test_it_is_a_future_and_settles_with_a_decoded_result(future):
     assert isinstance(future, Future)
     assert future.handed_over(4321, 101.0)
     assert future.running()
-    future.settle_returned(encoded([1, 2]), 102.0)
+    settle(future.settle_returned, encoded([1, 2]), 102.0)
     assert future.result(0) == [1, 2]
     assert future.exception(0) is None
     assert not future.running()
@@ -82,7 +92,7 @@ def test_it_is_a_future_and_settles_with_a_decoded_result(future):
 
 def test_a_result_is_decoded_once_and_by_who_asks(future):
     CountsUnpickling.count = 0
-    future.settle_returned(encoded(CountsUnpickling()), 1.0)
+    settle(future.settle_returned, encoded(CountsUnpickling()), 1.0)
     assert CountsUnpickling.count == 0
     assert future.result() is future.result()
     assert CountsUnpickling.count == 1
@@ -94,7 +104,7 @@ def test_two_threads_that_ask_get_the_same_object(future):
     threads = [threading.Thread(target=lambda: got.append(future.result(20))) for _ in range(8)]
     for thread in threads:
         thread.start()
-    future.settle_returned(encoded(CountsUnpickling()), 1.0)
+    settle(future.settle_returned, encoded(CountsUnpickling()), 1.0)
     for thread in threads:
         thread.join()
     assert len({id(value) for value in got}) == 1
@@ -105,7 +115,7 @@ def test_what_the_task_raised_comes_back_as_itself_with_its_traceback(future):
     try:
         raise KeyError("gone")
     except KeyError as error:
-        future.settle_raised(payload.dump_error(error, payload.dumps), 1.0)
+        settle(future.settle_raised, payload.dump_error(error, payload.dumps), 1.0)
     with pytest.raises(KeyError, match="gone") as caught:
         future.result()
     assert isinstance(caught.value.__cause__, RemoteTraceback)
@@ -117,21 +127,21 @@ def test_an_exception_that_cannot_be_unpickled_is_described(future):
     class Local(Exception):
         pass
 
-    future.settle_raised(payload.dump_error(Local("what"), payload.dumps), 1.0)
+    settle(future.settle_raised, payload.dump_error(Local("what"), payload.dumps), 1.0)
     with pytest.raises(PayloadError, match=r"Local: what"):
         future.result()
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3)])
 def test_a_result_that_cannot_be_unpickled_is_a_payload_error(future, error):
-    future.settle_returned(encoded(FailsToUnpickle(error)), 1.0)
+    settle(future.settle_returned, encoded(FailsToUnpickle(error)), 1.0)
     with pytest.raises(PayloadError, match="could not be unpickled here"):
         future.result()
     assert future.exception().__cause__.args == error.args
 
 
 def test_a_ctrl_c_while_decoding_is_not_the_result(future):
-    future.settle_returned(encoded(FailsToUnpickle(KeyboardInterrupt())), 1.0)
+    settle(future.settle_returned, encoded(FailsToUnpickle(KeyboardInterrupt())), 1.0)
     with pytest.raises(KeyboardInterrupt):
         future.result()
     with pytest.raises(KeyboardInterrupt):
@@ -178,7 +188,7 @@ def test_of_many_racing_cancels_and_a_dispatch_exactly_one_wins(control):
 
 def test_settling_what_is_cancelled_has_no_effect(future):
     future.cancel()
-    assert list(future.settle_returned(encoded(1), 1.0)) == []
+    assert settle(future.settle_returned, encoded(1), 1.0) == []
     assert future.cancelled()
 
 
@@ -189,14 +199,14 @@ def test_kill_cancels_what_waits_and_asks_for_what_runs(future, control):
     assert control.killed == [8]
     assert future.kill()
     assert future.cancelled()
-    running.settle_returned(encoded(1), 1.0)
+    settle(running.settle_returned, encoded(1), 1.0)
     assert not running.kill()
 
 
 def test_callbacks_are_handed_to_who_settles_and_called_once(future):
     called = []
     future.add_done_callback(called.append)
-    taken = list(future.settle_returned(encoded(1), 1.0))
+    taken = settle(future.settle_returned, encoded(1), 1.0)
     assert called == []
     assert taken == [called.append]
     future.add_done_callback(called.append)
@@ -218,12 +228,12 @@ def test_no_callback_is_lost_or_doubled_in_a_race(control):
         start = threading.Barrier(2)
         called = []
 
-        def settle(future=future, start=start):
+        def settle_and_call(future=future, start=start):
             start.wait()
-            for callback in future.settle_returned(encoded(1), 1.0):
+            for callback in settle(future.settle_returned, encoded(1), 1.0):
                 callback(future)
 
-        thread = threading.Thread(target=settle)
+        thread = threading.Thread(target=settle_and_call)
         thread.start()
         start.wait()
         future.add_done_callback(called.append)
@@ -245,17 +255,17 @@ def test_a_callback_is_told_by_identity(future):
     first, second = EqualsEverything(), EqualsEverything()
     future.add_done_callback(first)
     future.add_done_callback(second)
-    taken = future.settle_returned(encoded(1), 1.0)
+    taken = settle(future.settle_returned, encoded(1), 1.0)
     assert [id(c) for c in taken] == [id(first), id(second)]
 
 
 def test_dropping_cancels_what_waits_and_fails_what_ran_once(future, control):
-    future.drop(1.0)
+    settle(future.drop, 1.0)
     assert future.cancelled()
     assert not wait([future], timeout=0).not_done
     again = TaskFuture(control, 8, 0.0)
     again.handed_over(1, 0.0)
-    again.drop(1.0)
+    settle(again.drop, 1.0)
     with pytest.raises(PoolClosed):
         again.result()
 
@@ -269,18 +279,18 @@ def test_in_a_fork_nobody_waits_for_ever(future, control):
 def test_a_timeout_of_the_wait_is_no_verdict(future):
     with pytest.raises(TimeoutError):
         future.result(0)
-    future.settle_returned(encoded(5), 1.0)
+    settle(future.settle_returned, encoded(5), 1.0)
     assert future.result() == 5
 
 
 def test_a_timeout_error_that_the_task_raised_is_its_own(future):
-    future.settle_raised(payload.dump_error(TimeoutError("inner"), payload.dumps), 1.0)
+    settle(future.settle_raised, payload.dump_error(TimeoutError("inner"), payload.dumps), 1.0)
     with pytest.raises(TimeoutError, match="inner"):
         future.result()
 
 
 def test_a_task_may_return_an_exception(future):
-    future.settle_returned(encoded(ValueError("returned")), 1.0)
+    settle(future.settle_returned, encoded(ValueError("returned")), 1.0)
     assert isinstance(future.result(), ValueError)
 
 
