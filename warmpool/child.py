@@ -103,6 +103,10 @@ def _follow_host(control: Connection) -> None:
     os._exit(1)
 
 
+_SMALL = 1 << 16
+"""Bytes below which two pieces are put together."""
+
+
 class _Channel:
     """Blocking reading and writing of messages. *Threads:* the main thread alone."""
 
@@ -132,17 +136,22 @@ class _Channel:
             # Way out: user code forked, and the copy returned into our loop. It must not answer
             # in the worker's place. Nobody observes it but that code.
             os._exit(0)
-        parts = [memoryview(wire.header(kind, task, len(body))), memoryview(body)]
+        head = wire.header(kind, task, len(body))
+        # One piece for the usual answer, which is small; a large body is not copied.
+        parts = [head + body] if len(body) < _SMALL else [head, body]
         try:
-            while parts:
-                written = os.writev(self._descriptor, parts)
-                while parts and written >= len(parts[0]):
-                    written -= len(parts.pop(0))
-                if parts and written:
-                    parts[0] = parts[0][written:]
+            self._write(parts)
         except BrokenPipeError:
             # Way out: the host is gone.
             _leave(0)
+
+    def _write(self, parts: list[bytes | memoryview]) -> None:
+        while parts:
+            written = os.writev(self._descriptor, parts)
+            while parts and written >= len(parts[0]):
+                written -= len(parts.pop(0))
+            if parts and written:
+                parts[0] = memoryview(parts[0])[written:]
 
 
 def _leave(code: int) -> NoReturn:

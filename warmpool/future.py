@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
-from contextlib import AbstractContextManager
+from concurrent.futures import CancelledError, Future, _base
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from warmpool import payload
 from warmpool.answer import may_wait
@@ -19,7 +18,7 @@ from warmpool.errors import PayloadError, PoolClosed
 
 T = TypeVar("T")
 
-_SETTLED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+_SETTLED = frozenset({_base.CANCELLED_AND_NOTIFIED, _base.FINISHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class _Callback:
         self.function = function
 
 
-_NO_CALLBACKS: deque[_Callback] = deque()
+_NOBODY: deque[Any] = deque()
 
 
 class TaskFuture(Future[T], Generic[T]):
@@ -97,6 +96,17 @@ class TaskFuture(Future[T], Generic[T]):
     ``concurrent.futures.wait(return_when=FIRST_EXCEPTION)`` takes it for a success.
     """
 
+    # No lock decides anything here, for the supervisor's thread waits for none (I3): each step is
+    # one atomic operation, and whoever changes something does so before he looks who waits for it,
+    # while whoever waits says so before he looks whether it has changed. What concurrent.futures'
+    # own functions need of a future, a lock above all, is made when the first of them asks for it.
+    # Base.__init__ would make all of it, for a third of the price of a task.
+    _state = _base.PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _done_callbacks = ()
+    _announced = False
+
     _started: float | None = None
     _ended: float | None = None
     _pid: int | None = None
@@ -104,11 +114,30 @@ class TaskFuture(Future[T], Generic[T]):
     _verdict: tuple[Any, BaseException | None] | None = None
 
     def __init__(self, control: TaskControl, task: int, queued: float) -> None:
-        super().__init__()
         self._unclaimed = True
         self._task = task
         self._control = control
         self._queued = queued
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not there yet.
+        if name == "_condition":
+            return self.__dict__.setdefault(name, threading.Condition())
+        if name == "_waiters":
+            return self.__dict__.setdefault(name, [])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        if self.running():
+            state = "running"
+        elif self.done():
+            state = "cancelled" if self.cancelled() else "settled"
+        else:
+            state = "queued"
+        return f"<{type(self).__name__} of task {self._task}, {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a future cannot be pickled: it belongs to the process that made it")
 
     # ------------------------------------------------------------------ for callers
 
@@ -139,13 +168,26 @@ class TaskFuture(Future[T], Generic[T]):
         """
         if not self._claim():
             return self.cancelled()
-        with self._condition:
-            self.finish_cancelling(time.monotonic())
+        self.finish_cancelling(time.monotonic())
         self._control.cancelled(self._task)
+        with self._condition:
+            self.announce()
         # One by one: what interrupts this leaves the others to whoever comes next.
         while (callback := self.next_callback()) is not None:
             self._call(callback)
         return True
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled. *Threads:* any; never blocks."""
+        return self._state == _base.CANCELLED_AND_NOTIFIED
+
+    def running(self) -> bool:
+        """Whether a worker has the task. *Threads:* any; never blocks."""
+        return self._attempts > 0 and self._state not in _SETTLED
+
+    def done(self) -> bool:
+        """Whether the future is settled or cancelled. *Threads:* any; never blocks."""
+        return self._state in _SETTLED
 
     def result(self, timeout: float | None = None) -> T:
         """The task's result; waits for it.
@@ -211,17 +253,26 @@ class TaskFuture(Future[T], Generic[T]):
             )
         if not (may_wait() or self.done()):
             raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
-        error: BaseException | None = None
-        box: Any = None
-        try:
-            box = super().result(timeout)
-        except BaseException as caught:
-            # What the future holds, and not what interrupted the wait for it.
-            if not self.done() or self.cancelled() or super().exception() is not caught:
-                raise
-            error = caught
+        self._wait(timeout)
+        if self.cancelled():
+            raise CancelledError
         with self.__dict__.setdefault("_decoding", threading.RLock()):
-            return self._verdict or self._decode(box if error is None else error)
+            return self._verdict or self._decode(self._exception or self._result)
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._state in _SETTLED:
+            return
+        sleeper = threading.Lock()
+        sleeper.acquire()
+        sleepers: deque[threading.Lock] = self.__dict__.setdefault("_sleepers", deque())
+        sleepers.append(sleeper)
+        if self._state not in _SETTLED and not sleeper.acquire(
+            timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
+        ):
+            with contextlib.suppress(ValueError):  # Else it was woken up in this instant.
+                sleepers.remove(sleeper)
+            if self._state not in _SETTLED:
+                raise TimeoutError
 
     def _decode(self, held: Any) -> tuple[Any, BaseException | None]:
         if not isinstance(held, (_Box, _Encoded)):
@@ -243,102 +294,116 @@ class TaskFuture(Future[T], Generic[T]):
 
         The answer is why the two cannot both win: a task is either sent or cancelled.
         """
-        if self._attempts == 0:
-            if not self._claim():
-                return False
-            if self.try_lock():
-                try:
-                    self.set_running_or_notify_cancel()
-                finally:
-                    self.unlock()
+        if self._attempts == 0 and not self._claim():
+            return False
         self._pid, self._started = pid, now
         self._attempts += 1
         return True
 
-    def settle_returned(self, body: bytes | bytearray, now: float) -> bool:
-        """Settle with an encoded result; the lock is held. True if callbacks are to be called."""
-        return self._settle(now, _Box(body), None)
+    def take_back(self) -> None:
+        """Unmake :meth:`handed_over`, of a future that nobody else knows yet."""
+        self._unclaimed = True
+        self._attempts = 0
+        self._pid = self._started = None
 
-    def settle_raised(self, body: bytes | bytearray, now: float) -> bool:
-        """Settle with an encoded exception; as :meth:`settle_returned`."""
-        return self._settle(now, None, _Encoded(body))
+    def settle_returned(self, body: bytes | bytearray, now: float) -> None:
+        """Settle with an encoded result."""
+        self._settle(now, _Box(body), None)
 
-    def settle_failed(self, error: BaseException, now: float) -> bool:
-        """Settle with an error of ours; as :meth:`settle_returned`."""
-        return self._settle(now, None, error)
+    def settle_raised(self, body: bytes | bytearray, now: float) -> None:
+        """Settle with an encoded exception."""
+        self._settle(now, None, _Encoded(body))
 
-    def drop(self, now: float) -> bool:
-        """Cancel on behalf of the pool; as :meth:`settle_returned`."""
-        if self._attempts and not self.cancelled():
+    def settle_failed(self, error: BaseException, now: float) -> None:
+        """Settle with an error of ours, unless the caller cancels it in this instant."""
+        if self._attempts or self._claim():
+            self._settle(now, None, error)
+        else:
+            self.finish_cancelling(now)
+
+    def drop(self, now: float) -> None:
+        """Cancel on behalf of the pool."""
+        if self._attempts:
             # It was handed to a worker once, and waits again: too late to be cancelled.
-            return self.settle_failed(PoolClosed("the task was dropped when the pool ended"), now)
-        self._claim()
-        return self.finish_cancelling(now)
+            self.settle_failed(PoolClosed("the task was dropped when the pool ended"), now)
+        else:
+            self._claim()
+            self.finish_cancelling(now)
 
-    def finish_cancelling(self, now: float) -> bool:
-        """Make a future that is claimed for it cancelled; as :meth:`settle_returned`.
+    def finish_cancelling(self, now: float) -> None:
+        """Make a future that is claimed for it cancelled.
 
         Also called after one who claimed it, and may have been interrupted before this.
         """
-        super().cancel()
-        if self._state == CANCELLED:
-            # Those who wait for several futures count a cancelled one once it is notified.
-            self.set_running_or_notify_cancel()
+        if self._ended is None:
             self._ended = now
-        return self._has_callbacks
+        self._change_state(_base.CANCELLED_AND_NOTIFIED)
 
-    def _claim(self) -> bool:
-        # One atomic step decides between dispatch and cancel, without the future's lock: that is
-        # also held by whoever waits, and the supervisor's thread waits for nobody (I3).
-        return self.__dict__.pop("_unclaimed", False) is True
+    def _settle(self, now: float, result: Any, error: BaseException | None) -> None:
+        if self._state in _SETTLED:
+            return
+        self._ended = now
+        self._result, self._exception = result, error
+        self._change_state(_base.FINISHED)
+
+    def _change_state(self, state: str) -> None:
+        self._state = state
+        sleepers: deque[threading.Lock] = self.__dict__.get("_sleepers", _NOBODY)
+        while sleepers:
+            try:
+                sleepers.popleft().release()
+            except IndexError:
+                break  # It has timed out.
+
+    @property
+    def has_audience(self) -> bool:
+        """Whether anybody is to be told of the settlement who does not wait in ``result()``."""
+        return "_condition" in self.__dict__ or "_callbacks" in self.__dict__
+
+    def announce(self) -> None:
+        """Tell ``concurrent.futures.wait()`` and its like; with the lock held, any number of times.
+
+        Not as ``set_result()`` does, which settles, takes the lock and calls the callbacks too.
+        """
+        if self._announced:
+            return
+        self._announced = True
+        for waiter in self._waiters:
+            if self._state == _base.CANCELLED_AND_NOTIFIED:
+                waiter.add_cancelled(self)
+            elif self._exception is None:
+                waiter.add_result(self)
+            else:
+                waiter.add_exception(self)
+        self._condition.notify_all()
 
     def try_lock(self) -> bool:
-        """Take the future's lock, unless that would have to be waited for.
+        """Take the lock that :meth:`announce` wants, unless that would have to be waited for.
 
-        ``result()`` and ``concurrent.futures.wait()`` hold it for moments in the user's threads;
-        a signal handler that runs in such a moment may wait for the supervisor.
+        ``concurrent.futures.wait()`` and its like hold it for moments in the user's threads; a
+        signal handler that runs in such a moment may wait for the supervisor.
         """
         taken: bool = self._condition.acquire(blocking=False)
         return taken
+
+    def lock(self) -> None:
+        """Take the lock, for as long as it takes."""
+        self._condition.acquire()
 
     def unlock(self) -> None:
         """Give it back."""
         self._condition.release()
 
-    def locked(self) -> AbstractContextManager[bool]:
-        """The future's lock, for as long as it takes."""
-        return self._condition
-
-    def running(self) -> bool:
-        """Whether a worker has the task."""
-        return self._attempts > 0 and not self.done()
-
-    def _settle(self, now: float, result: Any, error: BaseException | None) -> bool:
-        # As set_result() and set_exception(), but for the callbacks, which are not for this thread
-        # (I2), and for their taking the lock a second time.
-        if self._state in _SETTLED:
-            return False  # Cancelled by the caller in the same instant: answered.
-        self._ended = now
-        self._result, self._exception = result, error
-        self._state = FINISHED
-        for waiter in self._waiters:
-            if error is None:
-                waiter.add_result(self)
-            else:
-                waiter.add_exception(self)
-        self._condition.notify_all()
-        return self._has_callbacks
-
-    @property
-    def _has_callbacks(self) -> bool:
-        return "_callbacks" in self.__dict__
+    def _claim(self) -> bool:
+        # Decides between dispatch and cancel.
+        return self.__dict__.pop("_unclaimed", False) is True
 
     def next_callback(self) -> Callable[[Any], object] | None:
         """Take a callback of a settled future, which the taker has to call; None if none is left.
 
         *Threads:* any; each callback is taken once.
         """
-        callbacks: deque[_Callback] = self.__dict__.get("_callbacks", _NO_CALLBACKS)
+        callbacks: deque[_Callback] = self.__dict__.get("_callbacks", _NOBODY)
         try:
             return callbacks.popleft().function
         except IndexError:

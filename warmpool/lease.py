@@ -32,7 +32,7 @@ class Submission:
         spec: What the core is to know.
         future: The task's.
         payload: Function and arguments, pickled.
-        taken_at: When a lease was taken for it (monotonic), None if none was.
+        taken_at: When a lease was taken for it (monotonic).
         sent: Whether its submitter has written the frame, as far as it went.
     """
 
@@ -44,7 +44,7 @@ class Submission:
         self.spec = spec
         self.future = future
         self.payload = payload
-        self.taken_at: float | None = None
+        self.taken_at = 0.0
         self.sent = False
 
 

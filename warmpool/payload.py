@@ -61,7 +61,7 @@ def dump_task(
         dumps_ is dumps
         and not kwargs
         and type(function) in _FUNCTIONS
-        and all(type(argument) in _PLAIN for argument in args)
+        and _PLAIN.issuperset(map(type, args))
     ):
         # No registered reducer can apply, and building a ForkingPickler costs more than all the
         # rest of it.

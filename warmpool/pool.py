@@ -19,7 +19,6 @@ from warmpool.events import Health
 from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
-from warmpool.settling import settle_waiting
 from warmpool.start import start_method as find_start_method
 from warmpool.supervisor import Supervisor
 
@@ -253,7 +252,7 @@ class WarmPool(_Submitting):
                 "pickler='cloudpickle'"
             )
             failure.__cause__ = error
-            settle_waiting(future, future.settle_failed, failure, time.monotonic())
+            future.settle_failed(failure, time.monotonic())
             return future
         spec = events.TaskSpec(id, options.timeout, options.queue_timeout, options.retries)
         submission = Submission(spec, future, body)

@@ -40,6 +40,7 @@ from typing import Any, ClassVar
 
 from warmpool import events as ev
 from warmpool import forkguard
+from warmpool.announcer import Announcer, announce_waiting
 from warmpool.answer import Answer, may_wait, supervise
 from warmpool.callbacks import CallbackRunner, logger
 from warmpool.core import Core, Settings
@@ -51,7 +52,6 @@ from warmpool.launcher import Launcher
 from warmpool.lease import LONGEST_FRAME, Lease, Submission
 from warmpool.loop import Loop
 from warmpool.process import WorkerProcess
-from warmpool.settling import Settler, settle_waiting
 
 JOIN_PATIENCE = 1.0
 """Seconds that the end waits for each helper thread, which by then has nothing left to do."""
@@ -89,7 +89,7 @@ class Supervisor:
         self._loop = Loop()
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self._post)
         self._callbacks = CallbackRunner(f"{name}-callbacks")
-        self._settler = Settler(self._loop, self._callbacks, name)
+        self._announcer = Announcer(self._loop, self._callbacks, name)
         self._inbox: deque[Item] = deque()
         self._follow_ups: deque[ev.Event] = deque()
         self._submissions: dict[int, Submission] = {}
@@ -152,31 +152,32 @@ class Supervisor:
             try:
                 lease = self._leases.popleft()
             except IndexError:
-                pass  # Another thread was faster.
-            else:
-                if lease.take(submission):
-                    self._use(lease, submission)
-                    return True
+                lease = None  # Another thread was faster.
+            if lease is not None and self._use(lease, submission):
+                return True
         self._post(submission)
         return False
 
-    def _use(self, lease: Lease, submission: Submission) -> None:
-        spec = submission.spec
+    def _use(self, lease: Lease, submission: Submission) -> bool:
+        spec, future = submission.spec, submission.future
+        submission.taken_at = now = time.monotonic()
+        # Nobody else knows the future yet, so this can be taken back.
+        future.handed_over(lease.pid, now)
+        if not lease.take(submission):
+            future.take_back()
+            return False
         try:
-            submission.taken_at = now = time.monotonic()
-            # False: the supervisor has woken up, seen the worker die, and handed the task to
-            # another one meanwhile.
-            if submission.future.handed_over(lease.pid, now):
-                rest = lease.send(submission)
-                submission.sent = True
-                if rest is not None:
-                    self._post(functools.partial(self._fleet.send_rest, lease.worker, rest))
+            rest = lease.send(submission)
+            submission.sent = True
+            if rest is not None:
+                self._post(functools.partial(self._fleet.send_rest, lease.worker, rest))
         except BaseException:
             # Ctrl-C. Whether the frame has gone is not known, and nobody has the future.
             self.kill(spec.id)
             raise
         if spec.timeout is not None and now + spec.timeout < self._wakes_at:
             self._post(_look_again)
+        return True
 
     def admit(self, submission: Submission) -> None:
         """As :meth:`submit`, but wait until the core has taken or refused it."""
@@ -366,7 +367,7 @@ class Supervisor:
         self._on_loan.clear()
 
     def _take_note(self, lease: Lease, submission: Submission) -> None:
-        spec, at = submission.spec, submission.taken_at
+        spec = submission.spec
         self._submissions[spec.id] = submission
         if not submission.sent:
             # Its taker is about to write. Should it not come to that, the worker is lost.
@@ -374,7 +375,7 @@ class Supervisor:
             if not self._unsent:
                 self._loop.call_at(noted + SEND_PATIENCE, self._look_for_unsent)
             self._unsent.append((noted, spec.id, lease.worker))
-        self._handle(ev.TaskTaken(spec, lease.worker, time.monotonic() if at is None else at))
+        self._handle(ev.TaskTaken(spec, lease.worker, submission.taken_at))
 
     def _look_for_unsent(self) -> None:
         until = time.monotonic() - SEND_PATIENCE
@@ -412,7 +413,8 @@ class Supervisor:
         else:
             # The caller cancelled it in this instant, and was told that it succeeded.
             self._forget(command.task)
-            self._settler.settle(future, future.finish_cancelling, now)
+            future.finish_cancelling(now)
+            self._announce(future)
             self._follow_ups.append(ev.TaskCancelled(command.task))
 
     def _stop_worker(self, command: ev.StopWorker) -> None:
@@ -435,15 +437,21 @@ class Supervisor:
             if failure.kind is ev.FailureKind.TASK_TIMEOUT and failure.worker is not None:
                 started = self._fleet.last_started(failure.worker) == command.task
                 failure = dataclasses.replace(failure, started=started)
-            self._settler.settle(future, future.settle_failed, to_error(failure, self.name), now)
+            future.settle_failed(to_error(failure, self.name), now)
         elif command.outcome is ev.Outcome.RETURNED:
-            self._settler.settle(future, future.settle_returned, command.payload, now)
+            future.settle_returned(command.payload, now)
         else:
-            self._settler.settle(future, future.settle_raised, command.payload, now)
+            future.settle_raised(command.payload, now)
+        self._announce(future)
+
+    def _announce(self, future: TaskFuture[Any]) -> None:
+        if future.has_audience:
+            self._announcer.announce(future)
 
     def _drop(self, command: ev.DropTask) -> None:
         future = self._forget(command.task)
-        self._settler.settle(future, future.drop, time.monotonic())
+        future.drop(time.monotonic())
+        self._announce(future)
 
     def _forget(self, task: int) -> TaskFuture[Any]:
         return self._submissions.pop(task).future
@@ -482,7 +490,7 @@ class Supervisor:
                 self._refuse(submission)
         for waiter in list(self._waiters):
             self._answer(waiter, self._end_error())
-        for part in (self._settler, self._fleet, self._loop, self._callbacks):
+        for part in (self._announcer, self._fleet, self._loop, self._callbacks):
             try:
                 part.close()
             except BaseException as error:
@@ -509,8 +517,10 @@ class Supervisor:
 
     def _refuse(self, submission: Submission) -> None:
         future = submission.future
-        settle = settle_waiting if may_wait() else self._settler.settle
-        settle(future, future.settle_failed, self._end_error(), time.monotonic())
+        future.settle_failed(self._end_error(), time.monotonic())
+        if future.has_audience:
+            announce = announce_waiting if may_wait() else self._announcer.announce
+            announce(future)
 
     def _end_error(self) -> WarmpoolError:
         if self._collapse is None:

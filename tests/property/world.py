@@ -63,10 +63,11 @@ class World:
         """Somebody submits a task by a lease of this worker, which was on loan."""
         assert worker in self.core.on_loan(len(self.alive))
         assert worker not in self.killed | self.stopped
-        task = len(self.answers)
-        self.answers[task] = []
-        self.running[worker] = task
-        self.say(ev.TaskTaken(ev.TaskSpec(task, timeout), worker, self.now))
+        spec = ev.TaskSpec(next(self._ids), timeout)
+        self.specs[spec.id] = spec
+        self.answers[spec.id] = []
+        self.running[worker] = spec.id
+        self.say(ev.TaskTaken(spec, worker, self.now))
 
     def exit(self, worker: int, code: int | None = 0, started: int = 0) -> None:
         self.alive.discard(worker)

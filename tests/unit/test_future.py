@@ -43,11 +43,13 @@ def encoded(value):
 def settle(method, *args):
     """Settle as the supervisor does, and give the callbacks that are to be called."""
     future = method.__self__
-    with future.locked():
-        has_callbacks = method(*args)
-    callbacks = list(iter(future.next_callback, None)) if has_callbacks else []
-    assert has_callbacks or future.next_callback() is None
-    return callbacks
+    method(*args)
+    if not future.has_audience:
+        return []
+    future.lock()
+    future.announce()
+    future.unlock()
+    return list(iter(future.next_callback, None))
 
 
 class FailsToUnpickle:

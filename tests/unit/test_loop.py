@@ -12,6 +12,10 @@ import pytest
 from warmpool.loop import READ, WRITE, Loop, Waker
 
 
+def turn(loop, timeout, pending):
+    loop.call_back(loop.wait(timeout, pending))
+
+
 @pytest.fixture
 def loop():
     loop = Loop()
@@ -32,7 +36,7 @@ def test_what_is_ready_is_called_back(loop, pipe):
     seen = []
     loop.watch(reading, READ, seen.append)
     os.write(writing, b"x")
-    loop.wait(None, [])
+    turn(loop, None, [])
     assert seen == [READ]
 
 
@@ -48,7 +52,7 @@ def test_what_is_forgotten_is_not_called_back_even_within_the_same_batch(loop):
     for reading, writing in (first, second):
         loop.watch(reading, READ, forget_the_others)
         os.write(writing, b"x")
-    loop.wait(None, [])
+    turn(loop, None, [])
     assert called == [1]
     for descriptor in (*first, *second):
         os.close(descriptor)
@@ -59,7 +63,7 @@ def test_events_can_be_changed(loop, pipe):
     seen = []
     loop.watch(writing, WRITE, seen.append)
     loop.rewatch(writing, READ)
-    loop.wait(0, [])
+    turn(loop, 0, [])
     assert seen == []
 
 
@@ -73,13 +77,13 @@ def test_a_wake_up_from_another_thread_ends_the_wait(loop):
     thread = threading.Thread(target=post)
     thread.start()
     while not inbox:
-        loop.wait(None, inbox)
+        turn(loop, None, inbox)
     thread.join()
 
 
 def test_what_is_posted_before_the_sleep_is_not_slept_over(loop):
     loop.wake()  # Nobody sleeps: not written.
-    loop.wait(None, [1])
+    turn(loop, None, [1])
 
 
 def test_no_wake_up_is_lost_under_a_storm(loop):
@@ -96,7 +100,7 @@ def test_no_wake_up_is_lost_under_a_storm(loop):
         thread.start()
     seen = 0
     while seen < count * threads:
-        loop.wait(None, inbox)
+        turn(loop, None, inbox)
         while inbox:
             inbox.popleft()
             seen += 1
@@ -141,7 +145,7 @@ def test_a_timer_can_set_another_that_is_due(loop):
 
 def test_a_timeout_ends_the_wait(loop):
     started = time.monotonic()
-    loop.wait(0.01, [])
+    turn(loop, 0.01, [])
     assert time.monotonic() - started < 20
 
 
@@ -150,4 +154,4 @@ def test_a_far_deadline_is_no_error(loop, pipe):
     reading, writing = pipe
     loop.watch(reading, READ, lambda _: None)
     os.write(writing, b"x")
-    loop.wait(1e9, [])
+    turn(loop, 1e9, [])
