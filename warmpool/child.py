@@ -138,7 +138,7 @@ class _Channel:
             os._exit(0)
         head = wire.header(kind, task, len(body))
         # One piece for the usual answer, which is small; a large body is not copied.
-        parts = [head + body] if len(body) < _SMALL else [head, body]
+        parts: list[bytes | memoryview] = [head + body] if len(body) < _SMALL else [head, body]
         try:
             self._write(parts)
         except BrokenPipeError:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, _base
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
@@ -15,6 +15,7 @@ from warmpool import payload
 from warmpool.answer import may_wait
 from warmpool.callbacks import logger
 from warmpool.errors import PayloadError, PoolClosed
+from warmpool.parker import Parker, Parkers
 
 T = TypeVar("T")
 
@@ -43,6 +44,8 @@ class TaskInfo:
 class TaskControl(Protocol):
     """What a future asks of its supervisor. No call blocks."""
 
+    parkers: Parkers
+    """For those who wait."""
     is_foreign: bool
     """Whether the supervisor is in another process, of which this one is a fork."""
 
@@ -170,6 +173,8 @@ class TaskFuture(Future[T], Generic[T]):
             return self.cancelled()
         self.finish_cancelling(time.monotonic())
         self._control.cancelled(self._task)
+        for parker in self.parked():
+            parker.unpark()
         with self._condition:
             self.announce()
         # One by one: what interrupts this leaves the others to whoever comes next.
@@ -262,17 +267,26 @@ class TaskFuture(Future[T], Generic[T]):
     def _wait(self, timeout: float | None) -> None:
         if self._state in _SETTLED:
             return
-        sleeper = threading.Lock()
-        sleeper.acquire()
-        sleepers: deque[threading.Lock] = self.__dict__.setdefault("_sleepers", deque())
-        sleepers.append(sleeper)
-        if self._state not in _SETTLED and not sleeper.acquire(
-            timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
-        ):
-            with contextlib.suppress(ValueError):  # Else it was woken up in this instant.
-                sleepers.remove(sleeper)
-            if self._state not in _SETTLED:
-                raise TimeoutError
+        if timeout is not None and timeout <= 0:
+            raise TimeoutError
+        parkers = self._control.parkers
+        parker = parkers.take()
+        parked: list[Parker] = self.__dict__.setdefault("_parked", [])
+        parked.append(parker)
+        woken = False
+        try:
+            woken = self._state not in _SETTLED and parker.park(timeout)
+        finally:
+            if not woken:
+                # In time, or interrupted.
+                with contextlib.suppress(ValueError):
+                    parked.remove(parker)
+            if woken or self._state not in _SETTLED:
+                parkers.give_back(parker)
+            else:
+                parkers.lose(parker)  # Whoever has settled the future may be about to unpark it.
+        if self._state not in _SETTLED:
+            raise TimeoutError
 
     def _decode(self, held: Any) -> tuple[Any, BaseException | None]:
         if not isinstance(held, (_Box, _Encoded)):
@@ -337,23 +351,20 @@ class TaskFuture(Future[T], Generic[T]):
         """
         if self._ended is None:
             self._ended = now
-        self._change_state(_base.CANCELLED_AND_NOTIFIED)
+        self._state = _base.CANCELLED_AND_NOTIFIED
 
     def _settle(self, now: float, result: Any, error: BaseException | None) -> None:
         if self._state in _SETTLED:
             return
         self._ended = now
         self._result, self._exception = result, error
-        self._change_state(_base.FINISHED)
+        self._state = _base.FINISHED
 
-    def _change_state(self, state: str) -> None:
-        self._state = state
-        sleepers: deque[threading.Lock] = self.__dict__.get("_sleepers", _NOBODY)
-        while sleepers:
-            try:
-                sleepers.popleft().release()
-            except IndexError:
-                break  # It has timed out.
+    def parked(self) -> Sequence[Parker]:
+        """Take those whom a settled future has yet to wake; the taker has to."""
+        # Who parks later looks at the state first.
+        parked: Sequence[Parker] = self.__dict__.pop("_parked", ())
+        return parked
 
     @property
     def has_audience(self) -> bool:

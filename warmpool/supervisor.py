@@ -51,6 +51,7 @@ from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
 from warmpool.lease import LONGEST_FRAME, Lease, Submission
 from warmpool.loop import Loop
+from warmpool.parker import Parker, Parkers
 from warmpool.process import WorkerProcess
 
 JOIN_PATIENCE = 1.0
@@ -100,6 +101,8 @@ class Supervisor:
         self._unsent: deque[tuple[float, int, int]] = deque()
         # Invariant: when, task, worker. Not the submission, which would outlive its result here.
         self._wakes_at = -math.inf
+        self._to_unpark: list[Parker] = []
+        self.parkers = Parkers()
         self._waiters: dict[int, Answer] = {}
         self._waiter_numbers = itertools.count(1)
         self._enders: deque[Answer] = deque()
@@ -270,6 +273,7 @@ class Supervisor:
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
         self.is_foreign = True
+        self.parkers.close()
         self._loop.close_after_fork()
 
     def _post(self, item: Item) -> None:
@@ -320,6 +324,7 @@ class Supervisor:
         if not inbox:
             self._wakes_at = math.inf if earliest is None else earliest
             self._lend()
+        self._unpark()
         ready = self._loop.wait(timeout, inbox)
         self._revoke()
         self._loop.call_back(ready)
@@ -347,6 +352,15 @@ class Supervisor:
         if not self._callbacks.is_empty:
             earliest = _earlier(earliest, self._callbacks.relieve(time.monotonic()))
         return earliest
+
+    def _unpark(self) -> None:
+        """Wake those whose futures are settled, as the last thing before this thread sleeps.
+
+        They find the GIL free, and idle workers on loan.
+        """
+        for parker in self._to_unpark:
+            parker.unpark()
+        self._to_unpark.clear()
 
     def _lend(self) -> None:
         """Lend idle workers to whoever submits a task while this thread sleeps."""
@@ -445,6 +459,7 @@ class Supervisor:
         self._announce(future)
 
     def _announce(self, future: TaskFuture[Any]) -> None:
+        self._to_unpark.extend(future.parked())
         if future.has_audience:
             self._announcer.announce(future)
 
@@ -490,7 +505,8 @@ class Supervisor:
                 self._refuse(submission)
         for waiter in list(self._waiters):
             self._answer(waiter, self._end_error())
-        for part in (self._announcer, self._fleet, self._loop, self._callbacks):
+        self._unpark()
+        for part in (self.parkers, self._announcer, self._fleet, self._loop, self._callbacks):
             try:
                 part.close()
             except BaseException as error:
@@ -518,6 +534,8 @@ class Supervisor:
     def _refuse(self, submission: Submission) -> None:
         future = submission.future
         future.settle_failed(self._end_error(), time.monotonic())
+        for parker in future.parked():
+            parker.unpark()
         if future.has_audience:
             announce = announce_waiting if may_wait() else self._announcer.announce
             announce(future)

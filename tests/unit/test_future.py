@@ -10,12 +10,14 @@ import pytest
 
 from warmpool import PayloadError, PoolClosed, RemoteTraceback, payload
 from warmpool.future import TaskFuture
+from warmpool.parker import Parkers
 
 
 class Control:
     is_foreign = False
 
     def __init__(self):
+        self.parkers = Parkers()
         self.cancelled_tasks: list[int] = []
         self.killed: list[int] = []
 
@@ -28,7 +30,9 @@ class Control:
 
 @pytest.fixture
 def control():
-    return Control()
+    control = Control()
+    yield control
+    control.parkers.close()
 
 
 @pytest.fixture
@@ -44,12 +48,17 @@ def settle(method, *args):
     """Settle as the supervisor does, and give the callbacks that are to be called."""
     future = method.__self__
     method(*args)
+    for parker in future.parked():
+        parker.unpark()
     if not future.has_audience:
         return []
     future.lock()
     future.announce()
     future.unlock()
-    return list(iter(future.next_callback, None))
+    callbacks = []
+    while (callback := future.next_callback()) is not None:
+        callbacks.append(callback)
+    return callbacks
 
 
 class FailsToUnpickle:
