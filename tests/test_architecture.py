@@ -40,11 +40,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"errors", "events", "future", "pool"},
     "pool": {
         "config",
+        "desk",
         "ending",
         "errors",
         "events",
         "future",
         "launcher",
+        "lease",
         "lifetime",
         "mapping",
         "payload",
@@ -53,9 +55,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "config": {"core", "payload", "start"},
     "mapping": {"child"},
-    "lifetime": {"supervisor"},
-    "future": {"answer", "callbacks", "errors", "payload"},
+    "lifetime": {"desk"},
+    "desk": {"answer", "errors", "events", "failures", "forkguard", "lease", "supervisor"},
+    "future": {"answer", "callbacks", "errors", "parker", "verdict"},
+    "verdict": {"errors", "payload"},
     "supervisor": {
+        "announcer",
         "answer",
         "callbacks",
         "core",
@@ -65,13 +70,20 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fleet",
         "forkguard",
         "future",
+        "inbox",
         "launcher",
+        "lease",
+        "lending",
+        "loglines",
         "loop",
+        "parker",
         "process",
-        "settling",
     },
-    "settling": {"callbacks", "future", "loop"},
-    "fleet": {"channel", "events", "launcher", "loop", "process", "wire"},
+    "announcer": {"callbacks", "future", "loop"},
+    "lending": {"events", "fleet", "lease", "loop"},
+    "lease": {"events", "future", "wire"},
+    "loglines": {"callbacks", "errors"},
+    "fleet": {"channel", "events", "launcher", "lease", "loop", "process", "wire"},
     "failures": {"errors", "events", "payload"},
     "launcher": {"child", "forkguard", "payload", "process", "recorder", "start"},
     "start": {"child", "forkguard"},
@@ -90,7 +102,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "events": set(),
     "forkguard": set(),
+    "inbox": set(),
     "loop": set(),
+    "parker": set(),
     "recorder": set(),
     "restart": set(),
     "wire": set(),
@@ -155,7 +169,9 @@ def test_only_the_monotonic_clock_is_read(module):
     assert calls <= allowed
 
 
-@pytest.mark.parametrize("module", ["supervisor", "fleet", "channel", "loop", "core"])
+@pytest.mark.parametrize(
+    "module", ["supervisor", "lending", "announcer", "fleet", "channel", "loop", "core"]
+)
 def test_the_supervisors_thread_has_no_pickle(module):
     # I2, I13.
     assert not imports(module) & {"pickle", "warmpool.payload"}
@@ -171,7 +187,7 @@ def test_only_start_and_process_touch_processes():
 @pytest.mark.parametrize("module", sorted(set(MODULES) - COMMAND_LINE))
 def test_modules_stay_small(module):
     lines = (PACKAGE / f"{module}.py").read_text().count("\n")
-    assert lines <= {"core": 580, "supervisor": 470, "pool": 470}.get(module, 400)
+    assert lines <= {"core": 590, "pool": 470}.get(module, 400)
 
 
 def test_a_worker_does_not_import_the_hosts_side():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 _this_thread = threading.local()
@@ -45,3 +46,32 @@ class Answer:
         return self._given.acquire(
             timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
         )
+
+
+class Waiters:
+    """Numbered waiters, each of which gets at most one answer. *Threads:* any; never blocks."""
+
+    def __init__(self) -> None:
+        self._answers: dict[int, Answer] = {}
+        self._numbers = itertools.count(1)
+
+    def join(self) -> tuple[int, Answer]:
+        """Be one of them: a number, and where the answer will come."""
+        number, answer = next(self._numbers), Answer()
+        self._answers[number] = answer
+        return number, answer
+
+    def leave(self, number: int) -> bool:
+        """Wait no longer; True if there was no answer yet."""
+        return self._answers.pop(number, None) is not None
+
+    def answer(self, number: int, error: BaseException | None = None) -> None:
+        """Answer one, unless it has left, or has been answered, in this instant."""
+        answer = self._answers.pop(number, None)
+        if answer is not None:
+            answer.give(error)
+
+    def answer_all(self, error: BaseException | None = None) -> None:
+        """Answer all that are there."""
+        for number in list(self._answers):
+            self.answer(number, error)

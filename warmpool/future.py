@@ -11,11 +11,11 @@ from concurrent.futures import CancelledError, Future, _base
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from warmpool import payload
 from warmpool.answer import may_wait
 from warmpool.callbacks import logger
-from warmpool.errors import PayloadError, PoolClosed
+from warmpool.errors import PoolClosed
 from warmpool.parker import Parker, Parkers
+from warmpool.verdict import Box, Encoded, Verdict, verdict_of
 
 T = TypeVar("T")
 
@@ -56,27 +56,6 @@ class TaskControl(Protocol):
         """Kill the worker that runs the task, or drop it from the queue."""
 
 
-class _Box:
-    """Holds an encoded result until it is decoded, and then nothing."""
-
-    __slots__ = ("body",)
-
-    def __init__(self, body: bytes | bytearray) -> None:
-        self.body: bytes | bytearray = body
-
-
-class _Encoded(Exception):
-    """Stands for what the task raised, until somebody asks.
-
-    A future has to be failed with an exception at once, for ``concurrent.futures.wait()`` to
-    notice; but unpickling is user code, and not for the supervisor's thread (I2).
-    """
-
-    def __init__(self, body: bytes | bytearray) -> None:
-        super().__init__()
-        self.body = body
-
-
 class _Callback:
     """Compared by identity, whatever the function's ``__eq__`` thinks."""
 
@@ -114,7 +93,7 @@ class TaskFuture(Future[T], Generic[T]):
     _ended: float | None = None
     _pid: int | None = None
     _attempts = 0
-    _verdict: tuple[Any, BaseException | None] | None = None
+    _verdict: Verdict | None = None
 
     def __init__(self, control: TaskControl, task: int, queued: float) -> None:
         self._unclaimed = True
@@ -250,7 +229,7 @@ class TaskFuture(Future[T], Generic[T]):
         except Exception:
             logger.exception("exception calling callback for %r", self)
 
-    def _decide(self, timeout: float | None) -> tuple[Any, BaseException | None]:
+    def _decide(self, timeout: float | None) -> Verdict:
         if self._control.is_foreign:
             raise PoolClosed(
                 "this future belongs to the process that made it: in a fork of that nobody will "
@@ -288,17 +267,14 @@ class TaskFuture(Future[T], Generic[T]):
         if self._state not in _SETTLED:
             raise TimeoutError
 
-    def _decode(self, held: Any) -> tuple[Any, BaseException | None]:
-        if not isinstance(held, (_Box, _Encoded)):
-            self._verdict = verdict = None, held.with_traceback(None)
-            return verdict
+    def _decode(self, held: Box | Encoded | BaseException) -> Verdict:
         # Unpickling is user code, and a signal handler may run meanwhile: either may ask this very
         # future. Each decodes what it took, the first verdict counts, the body goes last.
-        body = held.body
-        decoded = _load(body) if isinstance(held, _Box) else (None, payload.load_error(body))
+        verdict = verdict_of(held)
         if self._verdict is None:
-            self._verdict = decoded
-        held.body = b""
+            self._verdict = verdict
+        if isinstance(held, (Box, Encoded)):
+            held.body = b""
         return self._verdict
 
     # ------------------------------------------------------------------ for the supervisor
@@ -322,11 +298,11 @@ class TaskFuture(Future[T], Generic[T]):
 
     def settle_returned(self, body: bytes | bytearray, now: float) -> None:
         """Settle with an encoded result."""
-        self._settle(now, _Box(body), None)
+        self._settle(now, Box(body), None)
 
     def settle_raised(self, body: bytes | bytearray, now: float) -> None:
         """Settle with an encoded exception."""
-        self._settle(now, None, _Encoded(body))
+        self._settle(now, None, Encoded(body))
 
     def settle_failed(self, error: BaseException, now: float) -> None:
         """Settle with an error of ours, unless the caller cancels it in this instant."""
@@ -419,15 +395,3 @@ class TaskFuture(Future[T], Generic[T]):
             return callbacks.popleft().function
         except IndexError:
             return None
-
-
-def _load(body: bytes | bytearray) -> tuple[Any, BaseException | None]:
-    try:
-        return payload.loads(body), None
-    except (Exception, SystemExit) as error:
-        # KeyboardInterrupt passes: it is for this thread, and the next who asks tries again.
-        failure = PayloadError(
-            f"the task's result could not be unpickled here: {type(error).__name__}: {error}"
-        )
-        failure.__cause__ = error
-        return None, failure

@@ -36,7 +36,7 @@ class Submission:
         sent: Whether its submitter has written the frame, as far as it went.
     """
 
-    __slots__ = ("future", "payload", "sent", "spec", "taken_at")
+    __slots__ = ("__weakref__", "future", "payload", "sent", "spec", "taken_at")
 
     def __init__(
         self, spec: TaskSpec, future: TaskFuture[Any], payload: bytes | memoryview

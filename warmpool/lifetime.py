@@ -13,9 +13,9 @@ import os
 import time
 from multiprocessing import util
 
-from warmpool.supervisor import Supervisor
+from warmpool.desk import Desk
 
-_running: dict[Supervisor, float | None] = {}
+_running: dict[Desk, float | None] = {}
 """Pools that may not have ended, and how many seconds their tasks have at the interpreter's end:
 the grace of one that was forgotten; None, as many as they need, for one that was shut down without
 waiting, since Executor promises that."""
@@ -30,7 +30,7 @@ _BEFORE_ANYTHING_ELSE = 1000
 """Managers and the like, which tasks may still use, have priorities up to 100."""
 
 
-def begin(supervisor: Supervisor, grace: float) -> None:
+def begin(desk: Desk, grace: float) -> None:
     """Open a supervisor, and see to it that it has ended before the interpreter does.
 
     Raises:
@@ -46,14 +46,14 @@ def begin(supervisor: Supervisor, grace: float) -> None:
         util.Finalize(None, _end_all, exitpriority=_BEFORE_ANYTHING_ELSE)
         _hooked = os.getpid()
     # Noted first: a Ctrl-C may leave open() at any line, with threads that run.
-    _running[supervisor] = grace
-    supervisor.open()
+    _running[desk] = grace
+    desk.open()
 
 
-def let_finish(supervisor: Supervisor) -> None:
+def let_finish(desk: Desk) -> None:
     """Give its tasks all the time they need at the interpreter's end."""
-    if supervisor in _running:
-        _running[supervisor] = None
+    if desk in _running:
+        _running[desk] = None
 
 
 def _end_all() -> None:
@@ -78,5 +78,5 @@ def _end_all() -> None:
                 each.callback(pool.close, 0.0)
 
 
-def _ours() -> list[Supervisor]:
+def _ours() -> list[Desk]:
     return [pool for pool in list(_running) if not pool.is_foreign]

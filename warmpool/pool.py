@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from warmpool import config, events, lifetime, mapping, payload
 from warmpool.config import TaskOptions
+from warmpool.desk import Desk
 from warmpool.ending import ABANDON_AFTER
 from warmpool.errors import PayloadError, PoolSaturated, WarmpoolError
 from warmpool.events import Health
@@ -211,19 +212,20 @@ class WarmPool(_Submitting):
         self._tasks = itertools.count(1)
         first = payload.Initializer(initializer, tuple(initargs))
         pickled = payload.dump_initializer(first, self._dumps) if method.pickles else None
-        self._supervisor = Supervisor(
-            self._name,
+        supervisor = Supervisor(
+            name := self._name,
             settings,
-            lambda report: Launcher(method, first, pickled, pickler_name, self._name, report),
+            lambda report: Launcher(method, first, pickled, pickler_name, name, report),
             b"" if pickled is None else pickled.body,
         )
+        self._desk = Desk(supervisor)
         try:
-            lifetime.begin(self._supervisor, grace)
+            lifetime.begin(self._desk, grace)
         except BaseException:
-            self._supervisor.close(0.0)  # Interrupted once it was open: nobody else will end it.
+            self._desk.close(0.0)  # Interrupted once it was open: nobody else will end it.
             raise
         # Forgotten by its user, a pool finishes what it has, and ends.
-        self._forgotten = weakref.finalize(self, _forget, self._supervisor)
+        self._forgotten = weakref.finalize(self, _forget, self._desk)
         self._forgotten.atexit = False  # See lifetime.
 
     # ------------------------------------------------------------------ tasks
@@ -239,10 +241,10 @@ class WarmPool(_Submitting):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> TaskFuture[T]:
-        supervisor = self._supervisor
-        supervisor.ensure_open()
+        desk = self._desk
+        desk.ensure_open()
         id = next(self._tasks)
-        future: TaskFuture[T] = TaskFuture(supervisor, id, time.monotonic())
+        future: TaskFuture[T] = TaskFuture(desk, id, time.monotonic())
         try:
             body = payload.dump_task(self._dumps, fn, args, kwargs)
         except Exception as error:
@@ -257,9 +259,9 @@ class WarmPool(_Submitting):
         spec = events.TaskSpec(id, options.timeout, options.queue_timeout, options.retries)
         submission = Submission(spec, future, body)
         if self._settings.max_queue is None:
-            supervisor.submit(submission)
+            desk.submit(submission)
             return future
-        supervisor.admit(submission)
+        desk.admit(submission)
         if future.done() and isinstance(saturated := _error_of(future), PoolSaturated):
             raise saturated
         return future
@@ -310,7 +312,7 @@ class WarmPool(_Submitting):
     @property
     def health(self) -> Health:
         """How the pool is. *Threads:* any; does not block."""
-        return self._supervisor.health
+        return self._desk.health
 
     @property
     def available(self) -> bool:
@@ -331,15 +333,15 @@ class WarmPool(_Submitting):
         *Threads:* any; blocks.
         """
         config.check_duration("timeout", timeout, optional=True, zero=True)
-        if not self._supervisor.wait_warm(timeout):
-            self._supervisor.ensure_open()
+        if not self._desk.wait_warm(timeout):
+            self._desk.ensure_open()
             raise TimeoutError(
                 f"pool {self._name!r} was not warm within {timeout} s: {self._describe()}"
-            ) from self._supervisor.last_error()
+            ) from self._desk.last_error()
 
     def stats(self) -> PoolStats:
         """Count what there is, all at one instant. *Threads:* any; blocks for a moment."""
-        census = self._supervisor.census()
+        census = self._desk.census()
         return PoolStats(
             health=census.health,
             workers=MappingProxyType(census.workers),
@@ -374,10 +376,10 @@ class WarmPool(_Submitting):
         *Threads:* any, callbacks and signal handlers included; blocks if it is to wait. In a
         callback it does not wait for the callback's own thread.
         """
-        lifetime.let_finish(self._supervisor)
-        self._supervisor.shutdown(cancel_queued=cancel_futures)
+        lifetime.let_finish(self._desk)
+        self._desk.shutdown(cancel_queued=cancel_futures)
         if wait:
-            self._supervisor.wait_ended(None)
+            self._desk.wait_ended(None)
 
     def close(self, timeout: float | None = None) -> None:
         """End within a deadline, whatever the workers do.
@@ -393,9 +395,9 @@ class WarmPool(_Submitting):
         *Threads:* any, callbacks and signal handlers included; blocks, but not past the deadline.
         """
         config.check_duration("timeout", timeout, optional=True, zero=True)
-        self._supervisor.close(timeout)
+        self._desk.close(timeout)
         bound = self._settings.grace + 2 * ABANDON_AFTER if timeout is None else timeout
-        self._supervisor.wait_ended(bound)
+        self._desk.wait_ended(bound)
 
     def __exit__(
         self,
@@ -449,9 +451,9 @@ class TaskView(_Submitting):
         return f"<{self._options} of {self._pool!r}>"
 
 
-def _forget(supervisor: Supervisor) -> None:
+def _forget(desk: Desk) -> None:
     # A finalizer runs on any thread, at any line of it: this must not block, nor take a lock.
-    supervisor.shutdown(cancel_queued=False)
+    desk.shutdown(cancel_queued=False)
 
 
 def _error_of(future: TaskFuture[Any]) -> WarmpoolError | None:

@@ -1,0 +1,128 @@
+"""Both sides of the short cut: who lends workers, and who takes them. See :mod:`warmpool.lease`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from warmpool.fleet import Fleet
+from warmpool.lease import LONGEST_FRAME, Lease, Submission
+from warmpool.loop import Loop
+
+MOST_LEASES = 8
+"""How many workers are on loan at most: more tasks than that seldom come in one sleep, and taking
+leases back takes time."""
+SEND_PATIENCE = 1.0
+"""Seconds in which the taker of a lease has to have written. It takes microseconds, unless the
+thread is stopped, or a signal handler that interrupted it waits for something."""
+
+
+class Lender:
+    """Lends idle workers out while the supervisor sleeps.
+
+    Args:
+        fleet: Has the leases.
+        loop: For looking after takers.
+        post: Leaves a call for the supervisor's thread.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        loop: Loop,
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._fleet = fleet
+        self._loop = loop
+        self._post = post
+        self._leases: deque[Lease] = deque()
+        self._on_loan: list[Lease] = []
+        # Invariant: both are empty, and every lease is revoked, unless the supervisor sleeps.
+        self._wakes_at = -math.inf
+        self._unsent: deque[tuple[float, weakref.ref[Submission], int]] = deque()
+
+    # ------------------------------------------------------------------ for submitters
+
+    def take(self, submission: Submission) -> bool:
+        """Hand a task to an idle worker, if one is on loan. *Threads:* any; never blocks."""
+        if not self._leases or len(submission.payload) > LONGEST_FRAME:
+            return False
+        try:
+            lease = self._leases.popleft()
+        except IndexError:
+            return False  # Another thread was faster.
+        submission.taken_at = now = time.monotonic()
+        # Nobody else knows the future yet, so this can be taken back.
+        submission.future.handed_over(lease.pid, now)
+        if not lease.take(submission):
+            submission.future.take_back()
+            return False
+        try:
+            rest = lease.send(submission)
+            submission.sent = True
+            if rest is not None:
+                self._post(functools.partial(self._fleet.send_rest, lease.worker, rest))
+        except BaseException:
+            # Ctrl-C. Whether the frame has gone is not known, and nobody has the future.
+            submission.future.kill()
+            raise
+        timeout = submission.spec.timeout
+        if timeout is not None and now + timeout < self._wakes_at:
+            self._post(_look_again)
+        return True
+
+    # ------------------------------------------------------------------ for the supervisor
+
+    def lend(self, workers: Iterable[int], wakes_at: float | None) -> None:
+        """Lend these workers, the best first, until :meth:`revoke`.
+
+        Args:
+            workers: Idle ones.
+            wakes_at: Until when the supervisor sleeps (monotonic) if nothing happens.
+        """
+        self._wakes_at = math.inf if wakes_at is None else wakes_at
+        for worker in workers:
+            lease = self._fleet.lease(worker)
+            if lease is not None:
+                lease.lend()
+                self._on_loan.append(lease)
+        self._leases.extend(self._on_loan)
+
+    def revoke(self) -> list[tuple[Submission, int]]:
+        """Take back what was lent, and tell which workers were taken for what."""
+        self._leases.clear()
+        taken: list[tuple[Submission, int]] = []
+        for lease in self._on_loan:
+            submission = lease.revoke()
+            if submission is not None:
+                if not submission.sent:
+                    self._look_after(submission, lease)
+                taken.append((submission, lease.worker))
+        self._on_loan.clear()
+        return taken
+
+    def _look_after(self, submission: Submission, lease: Lease) -> None:
+        # Its taker is about to write. Should it not come to that, the worker is lost.
+        noted = time.monotonic()
+        if not self._unsent:
+            self._loop.call_at(noted + SEND_PATIENCE, self._look_for_unsent)
+        # A weak reference: a result must not live on for this.
+        self._unsent.append((noted, weakref.ref(submission), lease.worker))
+
+    def _look_for_unsent(self) -> None:
+        until = time.monotonic() - SEND_PATIENCE
+        while self._unsent and self._unsent[0][0] <= until:
+            _, reference, worker = self._unsent.popleft()
+            submission = reference()
+            if submission is not None and not (submission.sent or submission.future.done()):
+                self._fleet.give_up(worker, "got no task: its submitter is stopped half way")
+        if self._unsent:
+            self._loop.call_at(self._unsent[0][0] + SEND_PATIENCE, self._look_for_unsent)
+
+
+def _look_again() -> None:
+    """Posted for its wake-up alone."""
