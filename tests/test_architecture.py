@@ -104,7 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forkguard": set(),
     "inbox": set(),
     "loop": set(),
-    "parker": set(),
+    "parker": {"forkguard"},
     "recorder": set(),
     "restart": set(),
     "wire": set(),

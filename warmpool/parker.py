@@ -18,7 +18,9 @@ import threading
 import time
 from typing import Protocol
 
-MOST_DESCRIPTORS = 16
+from warmpool import forkguard
+
+MOST_PIPES = 8
 """How many parkers of a pool have one. More threads than that seldom wait at the same time."""
 
 
@@ -32,18 +34,20 @@ class Parker(Protocol):
         """Wake the sleeper up. *Threads:* any; never blocks."""
 
 
-class _DescriptorParker:
+class _PipeParker:
+    # A pipe and no eventfd: Linux takes a write to a pipe as a hint that the writer is about to
+    # sleep, and runs the reader on its core. Hopping between cores costs more than all the rest.
+
     def __init__(self) -> None:
-        if hasattr(os, "eventfd"):
-            self._reading = self._writing = os.eventfd(0, os.EFD_CLOEXEC)
-        else:
-            self._reading, self._writing = os.pipe()
+        self._reading, self._writing = os.pipe()
         self._poll: select.poll | None = None
+        self._is_open = True
+        forkguard.enroll(self)
 
     def park(self, timeout: float | None) -> bool:
         if timeout is not None and not self._is_readable_within(timeout):
             return False
-        os.read(self._reading, 8)
+        os.read(self._reading, 1)
         return True
 
     def _is_readable_within(self, timeout: float) -> bool:
@@ -58,14 +62,20 @@ class _DescriptorParker:
         return True
 
     def unpark(self) -> None:
-        os.write(self._writing, b"\1\0\0\0\0\0\0\0" if self._writing == self._reading else b"\1")
+        os.write(self._writing, b"\1")
 
+    def close_after_fork(self) -> None:
+        """See :mod:`warmpool.forkguard`."""
+        self._is_open = False
+        os.close(self._reading)
+        os.close(self._writing)
+
+    # Closed with the last reference: a waker that comes late must not write into a stranger's
+    # descriptor of the same number.
     def __del__(self) -> None:
-        # Closed with the last reference: a waker that comes late must not write into a stranger's
-        # descriptor of the same number.
-        for descriptor in {getattr(self, "_reading", None), getattr(self, "_writing", None)}:
-            if descriptor is not None:
-                os.close(descriptor)
+        if getattr(self, "_is_open", False):
+            os.close(self._reading)
+            os.close(self._writing)
 
 
 class _LockParker:
@@ -90,9 +100,9 @@ class Parkers:
     """
 
     def __init__(self) -> None:
-        self._free: list[_DescriptorParker] = []
-        self._permits = [None] * MOST_DESCRIPTORS
-        # Invariant: as many as descriptors may yet be made; taken off one by one, atomically.
+        self._free: list[_PipeParker] = []
+        self._permits = [None] * MOST_PIPES
+        # Invariant: as many as pipes may yet be made; taken off one by one, atomically.
         self._closed = False
 
     def take(self) -> Parker:
@@ -103,20 +113,20 @@ class Parkers:
             pass
         try:
             self._permits.pop()
-            return _DescriptorParker()
+            return _PipeParker()
         except (IndexError, OSError):
             return _LockParker()
 
     def give_back(self, parker: Parker) -> None:
         """Put it back, if it may be used again."""
-        if isinstance(parker, _DescriptorParker):
+        if isinstance(parker, _PipeParker):
             self._free.append(parker)
             if self._closed:
                 self._free.clear()
 
     def lose(self, parker: Parker) -> None:
         """Do without one that a token may be on its way to; it closes by itself."""
-        if isinstance(parker, _DescriptorParker):
+        if isinstance(parker, _PipeParker):
             self._permits.append(None)
 
     def close(self) -> None:

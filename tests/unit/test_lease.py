@@ -1,0 +1,240 @@
+"""Leases and their lender, with pipes in place of workers."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+
+import pytest
+
+from warmpool import wire
+from warmpool.events import TaskSpec
+from warmpool.future import TaskFuture
+from warmpool.lease import LONGEST_FRAME, Lease, Submission
+from warmpool.lending import SEND_PATIENCE, Lender
+from warmpool.parker import Parkers
+
+
+class Control:
+    is_foreign = False
+    parkers = Parkers()
+
+    def __init__(self):
+        self.killed = []
+
+    def cancelled(self, task):
+        raise AssertionError(task)
+
+    def kill(self, task):
+        self.killed.append(task)
+
+
+class Fleet:
+    def __init__(self):
+        self.leases = {}
+        self.rests = []
+        self.given_up = []
+
+    def lease(self, worker):
+        return self.leases[worker]
+
+    def send_rest(self, worker, rest):
+        self.rests.append((worker, bytes(rest)))
+
+    def give_up(self, worker, why):
+        self.given_up.append(worker)
+
+
+class Loop:
+    def __init__(self):
+        self.timers = []
+
+    def call_at(self, when, callback):
+        self.timers.append(callback)
+
+
+@pytest.fixture
+def ends():
+    ours, theirs = multiprocessing.Pipe()
+    os.set_blocking(ours.fileno(), False)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+@pytest.fixture
+def fleet(ends):
+    fleet = Fleet()
+    fleet.leases[1] = Lease(1, 4711, ends[0])
+    return fleet
+
+
+@pytest.fixture
+def loop():
+    return Loop()
+
+
+@pytest.fixture
+def posted():
+    return []
+
+
+@pytest.fixture
+def lender(fleet, loop, posted):
+    return Lender(fleet, loop, posted.append)
+
+
+def submission(task=7, payload=b"payload", timeout=None):
+    return Submission(TaskSpec(task, timeout), TaskFuture(Control(), task, 0.0), payload)
+
+
+def fill(descriptor):
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(descriptor, b"\0" * 1000)
+
+
+def test_a_lease_is_made_revoked(fleet):
+    assert not fleet.leases[1].take(submission())
+
+
+def test_one_of_many_takers_gets_it_and_its_owner_learns_who(fleet):
+    lease = fleet.leases[1]
+    for _ in range(200):
+        lease.lend()
+        takers = [submission(task) for task in range(4)]
+        start = threading.Barrier(len(takers))
+        won = []
+
+        def take(taker, start=start, won=won):
+            start.wait()
+            if lease.take(taker):
+                won.append(taker)
+
+        threads = [threading.Thread(target=take, args=(taker,)) for taker in takers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [lease.revoke()] == won
+        assert lease.revoke() is None
+
+
+def test_a_race_with_the_owner_has_one_outcome(fleet):
+    lease = fleet.leases[1]
+    for _ in range(500):
+        lease.lend()
+        taker, start, took = submission(), threading.Barrier(2), []
+
+        def take(taker=taker, start=start, took=took):
+            start.wait()
+            took.append(lease.take(taker))
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        start.wait()
+        revoked = lease.revoke()
+        thread.join()
+        assert took == [revoked is taker]
+
+
+def test_what_is_lent_is_taken_once_and_sent(lender, ends):
+    lender.lend([1], None)
+    first, second = submission(7), submission(8)
+    assert lender.take(first)
+    assert not lender.take(second)
+    assert first.future.running()
+    assert not first.future.cancel()
+    assert lender.revoke() == [(first, 1)]
+    (message,) = wire.Reader(wire.TO_WORKER).feed(os.read(ends[1].fileno(), 1000))
+    assert message == (wire.RUN, 7, b"payload")
+    assert not second.future.running()
+    assert second.future.info.attempts == 0
+    assert second.future.info.pid is None
+
+
+def test_what_is_revoked_is_not_taken(lender, fleet):
+    lender.lend([1], None)
+    stale = lender._leases[0]
+    assert lender.revoke() == []
+    lender._leases.append(stale)  # As if popped just before.
+    late = submission()
+    assert not lender.take(late)
+    assert late.future.handed_over(1, 0.0), "it can still be dispatched"
+
+
+def test_a_large_task_is_the_supervisors(lender):
+    lender.lend([1], None)
+    assert not lender.take(submission(payload=b"x" * (LONGEST_FRAME + 1)))
+
+
+def test_what_does_not_fit_is_left_to_the_supervisor(lender, ends, fleet, posted):
+    fill(ends[0].fileno())
+    lender.lend([1], None)
+    assert lender.take(submission())
+    (post,) = posted
+    post()
+    ((worker, rest),) = fleet.rests
+    assert worker == 1
+    assert wire.Reader(wire.TO_WORKER).feed(rest) == [(wire.RUN, 7, b"payload")]
+
+
+def test_a_dead_worker_is_no_error_of_the_submitters(lender, ends, posted):
+    ends[1].close()
+    lender.lend([1], None)
+    taker = submission()
+    assert lender.take(taker)
+    assert taker.sent
+    assert posted == []
+
+
+def test_a_limit_before_the_sleepers_alarm_wakes_it(lender, posted):
+    lender.lend([1], 0.0)
+    assert lender.take(submission(timeout=5.0))
+    assert posted == [], "it is awake by then"
+    lender.revoke()
+    lender.lend([1], None)
+    assert lender.take(submission(timeout=5.0))
+    assert len(posted) == 1
+    posted[0]()
+
+
+def test_an_interrupted_taker_has_its_task_killed(lender, fleet, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lease, "send", interrupted)
+    lender.lend([1], None)
+    taker = submission()
+    with pytest.raises(KeyboardInterrupt):
+        lender.take(taker)
+    assert taker.future._control.killed == [7]
+    assert lender.revoke() == [(taker, 1)], "the core hears of the task before it is to kill it"
+
+
+def test_a_taker_that_never_writes_costs_the_worker(lender, fleet, loop, monkeypatch):
+    lender.lend([1], None)
+    (lease,) = lender._leases
+    stopped = submission()
+    assert lease.take(stopped)  # And here the thread is stopped.
+    assert lender.revoke() == [(stopped, 1)]
+    (look,) = loop.timers
+    look()
+    assert fleet.given_up == [], "too early"
+    monkeypatch.setattr("warmpool.lending.time.monotonic", lambda: 1e9 + SEND_PATIENCE)
+    loop.timers[-1]()
+    assert fleet.given_up == [1]
+
+
+def test_an_answered_task_is_not_kept_by_the_look_after_its_taker(lender, fleet, loop, monkeypatch):
+    lender.lend([1], None)
+    (lease,) = lender._leases
+    taker = submission()
+    assert lease.take(taker)
+    assert lender.revoke() == [(taker, 1)]
+    del taker
+    monkeypatch.setattr("warmpool.lending.time.monotonic", lambda: 1e9 + SEND_PATIENCE)
+    loop.timers[-1]()
+    assert fleet.given_up == []
