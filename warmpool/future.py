@@ -148,15 +148,16 @@ class TaskFuture(Future[T], Generic[T]):
 
         *Threads:* any; callbacks run in the caller's.
         """
-        if not self._claim():
-            return self.cancelled()
-        self.finish_cancelling(time.monotonic())
-        self._control.cancelled(self._task)
+        if self._claim():
+            self.finish_cancelling(time.monotonic())
+            self._control.cancelled(self._task)
+        elif not self.cancelled():
+            return False
+        # Also when it was cancelled before: who did that may have been interrupted here.
         for parker in self.parked():
             parker.unpark()
         with self._condition:
             self.announce()
-        # One by one: what interrupts this leaves the others to whoever comes next.
         while (callback := self.next_callback()) is not None:
             self._call(callback)
         return True

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,6 +21,7 @@ from warmpool import forkguard, payload, recorder
 from warmpool.child import Endpoints
 from warmpool.process import WorkerProcess, open_death_watch
 from warmpool.start import StartMethod
+from warmpool.thread import DaemonThread
 
 Report = Callable[[int, "WorkerProcess | BaseException"], None]
 
@@ -61,7 +61,7 @@ class Launcher:
         self._abandoned: set[int] = set()
         self._current: int | None = None
         self._forsaken = False
-        self._thread = threading.Thread(target=self._run, name=f"{pool}-launcher", daemon=True)
+        self._thread = DaemonThread(self._run, f"{pool}-launcher")
 
     def open(self) -> None:
         """Start the thread."""
@@ -112,11 +112,12 @@ class Launcher:
     def close(self) -> None:
         """End after the present start, and let the method go. *Threads:* any; never blocks."""
         self._requests.put(None)
+        if self._thread.call_off():
+            self._run()  # It was never started: there is nothing but the end.
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread's end, in seconds; False if it has not come."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self._thread.join(timeout)
 
     # ------------------------------------------------------------------ the thread
 

@@ -29,7 +29,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -52,6 +51,7 @@ from warmpool.lending import MOST_LEASES, Lender
 from warmpool.loop import Loop
 from warmpool.parker import Parker, Parkers
 from warmpool.process import WorkerProcess
+from warmpool.thread import DaemonThread
 
 JOIN_PATIENCE = 1.0
 """Seconds that the end waits for each helper thread, which by then has nothing left to do."""
@@ -92,9 +92,7 @@ class Supervisor:
         self._to_unpark: list[Parker] = []
         self.warm_waiters = Waiters()
         self.end_waiters = Waiters()
-        self._run_or_not: list[None] = [None]
-        # Who takes it off decides: the thread that it serves, or its starter that it never does.
-        self._thread = threading.Thread(target=self._run, name=f"{name}-supervisor", daemon=True)
+        self._thread = DaemonThread(self._run, f"{name}-supervisor")
         forkguard.enroll(self)
 
     # ------------------------------------------------------------------ for other threads
@@ -110,9 +108,8 @@ class Supervisor:
             self._fleet.open()
             self._thread.start()
         except BaseException:
-            # No thread left, or a Ctrl-C: then the thread may have been started, and Thread.start()
-            # been interrupted as it waited for it.
-            if self._decides():
+            # No thread left, or a Ctrl-C.
+            if self._thread.call_off():
                 self._finish()
             else:
                 self.inbox.post(ev.CloseRequested(0.0))
@@ -124,17 +121,13 @@ class Supervisor:
 
     def is_this_thread(self) -> bool:
         """Whether it is the supervisor's thread that asks."""
-        return threading.get_ident() == self._thread.ident
+        return self._thread.is_current
 
     def join(self, timeout: float) -> None:
         """Wait for the ends of its threads, so many seconds in all. *Threads:* any; blocks."""
         deadline = time.monotonic() + timeout
-        for join in (self._join, self._fleet.join, self._callbacks.join):
+        for join in (self._thread.join, self._fleet.join, self._callbacks.join):
             join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
-
-    def _join(self, timeout: float) -> None:
-        if self._thread.is_alive():  # Not if the system had none left.
-            self._thread.join(timeout)
 
     def end_error(self) -> WarmpoolError:
         """What whoever asks for something after the end is told."""
@@ -151,16 +144,7 @@ class Supervisor:
 
     # ------------------------------------------------------------------ the thread
 
-    def _decides(self) -> bool:
-        try:
-            self._run_or_not.pop()
-        except IndexError:
-            return False
-        return True
-
     def _run(self) -> None:
-        if not self._decides():
-            return
         supervise()
         try:
             self._carry_out(self._core.open(time.monotonic()))
@@ -234,7 +218,7 @@ class Supervisor:
             self._carry_out(self._core.handle(self._follow_ups.popleft(), time.monotonic()))
 
     def _carry_out(self, commands: list[ev.Command]) -> None:
-        assert threading.get_ident() == self._thread.ident  # I1
+        assert self._thread.is_current  # I1
         actions = self._ACTIONS
         for command in commands:
             actions[type(command)](self, command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import threading
 from concurrent.futures import CancelledError, Future, as_completed, wait
 
@@ -308,3 +309,84 @@ def test_a_task_may_return_an_exception(future):
 def test_futures_are_not_pickled_by_accident(future):
     with pytest.raises(TypeError):
         pickle.dumps(future)
+
+
+def test_an_interrupted_cancel_is_completed_by_the_next(future):
+    called = []
+
+    def interrupts(_):
+        raise KeyboardInterrupt
+
+    future.add_done_callback(interrupts)
+    future.add_done_callback(called.append)
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    assert called == []
+    assert future.cancel()
+    assert called == [future]
+    assert future.cancel()
+    assert called == [future]
+
+
+class AsksItsOwnFuture:
+    """Unpickles by asking for itself, once: as a signal handler might that runs meanwhile."""
+
+    asked = None
+    verdicts: list = []  # noqa: RUF012
+
+    def __setstate__(self, state):
+        future, AsksItsOwnFuture.asked = AsksItsOwnFuture.asked, None
+        if future is not None:
+            AsksItsOwnFuture.verdicts.append(future.result())
+
+    def __getstate__(self):
+        return {"x": 1}
+
+
+def test_who_asks_while_it_is_decoded_gets_the_same_answer(future):
+    future.handed_over(1, 0.0)
+    settle(future.settle_returned, encoded(AsksItsOwnFuture()), 1.0)
+    AsksItsOwnFuture.asked = future
+    result = future.result()
+    assert isinstance(result, AsksItsOwnFuture)
+    assert AsksItsOwnFuture.verdicts == [result]
+    assert future.result() is result
+
+
+def test_a_wait_that_times_out_or_is_interrupted_leaves_no_trace(future, control):
+    with pytest.raises(TimeoutError):
+        future.result(0.001)
+    assert future.__dict__["_parked"] == []
+
+    def handler(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(KeyboardInterrupt):
+            future.result()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert future.__dict__["_parked"] == []
+    future.handed_over(1, 0.0)
+    assert future.parked() == []
+    settle(future.settle_returned, encoded(5), 1.0)
+    assert future.result() == 5
+
+
+def test_a_failure_meets_a_cancel_in_the_same_instant(future, control):
+    # The supervisor gives up a queued task; its owner has claimed it, and was stopped there.
+    assert future._claim()
+    settle(future.settle_failed, PoolClosed("closed"), 1.0)
+    assert future.cancelled()
+    with pytest.raises(CancelledError):
+        future.result()
+
+
+def test_a_settled_future_stays_as_it_is(future):
+    future.handed_over(1, 0.0)
+    settle(future.settle_returned, encoded(5), 1.0)
+    settle(future.settle_failed, PoolClosed("closed"), 2.0)
+    assert future.result() == 5
+    assert future.info.ended == 1.0

@@ -67,3 +67,22 @@ def test_a_promise_above_the_limit_is_refused_and_one_below_costs_nothing():
 
 def test_directions_are_disjoint():
     assert not wire.TO_WORKER & wire.FROM_WORKER
+
+
+class Full(bytearray):
+    """As a body that the process has no memory for."""
+
+    def __iadd__(self, other):
+        raise MemoryError
+
+
+def test_a_body_that_does_not_fit_into_memory_breaks_the_reader_alone():
+    reader = wire.Reader(wire.FROM_WORKER)
+    good = wire.header(wire.READY, 0, 0)
+    begun = wire.header(wire.RETURNED, 5, 10**6) + b"x" * 10
+    assert reader.feed(good + begun) == [(wire.READY, 0, b"")]
+    reader._body = Full(b"x" * 10)
+    assert reader.feed(b"y" * 1000) == []
+    assert reader.broken == "a message of 1000000 bytes does not fit into the memory here"
+    assert reader._body == b"", "it gives back what it has"
+    assert reader.feed(good) == []
