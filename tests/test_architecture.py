@@ -37,7 +37,7 @@ FORBIDDEN_IN_PURE = {
 
 # Each module may import these of ours, and no others.
 MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": {"errors", "events", "future", "pool"},
+    "__init__": {"errors", "events", "future", "pool", "stats", "views"},
     "pool": {
         "config",
         "desk",
@@ -48,11 +48,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "launcher",
         "lease",
         "lifetime",
-        "mapping",
         "payload",
         "start",
+        "stats",
         "supervisor",
+        "views",
     },
+    "views": {"config", "future", "mapping"},
+    "stats": {"events"},
     "config": {"core", "payload", "start"},
     "mapping": {"child"},
     "lifetime": {"desk"},
@@ -189,7 +192,7 @@ def test_only_start_and_process_touch_processes():
 @pytest.mark.parametrize("module", sorted(set(MODULES) - COMMAND_LINE))
 def test_modules_stay_small(module):
     lines = (PACKAGE / f"{module}.py").read_text().count("\n")
-    assert lines <= {"core": 590, "pool": 470}.get(module, 400)
+    assert lines <= {"core": 590}.get(module, 400)
 
 
 def test_a_worker_does_not_import_the_hosts_side():

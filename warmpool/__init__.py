@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from warmpool.events import Health as Health
     from warmpool.future import TaskFuture as TaskFuture
     from warmpool.future import TaskInfo as TaskInfo
-    from warmpool.pool import PoolStats as PoolStats
-    from warmpool.pool import TaskView as TaskView
     from warmpool.pool import WarmPool as WarmPool
+    from warmpool.stats import PoolStats as PoolStats
+    from warmpool.views import TaskView as TaskView
 
 __version__ = "0.1.0"
 
@@ -64,7 +64,9 @@ _HOMES = {
     ),
     "Health": "warmpool.events",
     **dict.fromkeys(("TaskFuture", "TaskInfo"), "warmpool.future"),
-    **dict.fromkeys(("PoolStats", "TaskView", "WarmPool"), "warmpool.pool"),
+    "PoolStats": "warmpool.stats",
+    "TaskView": "warmpool.views",
+    "WarmPool": "warmpool.pool",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, TypeVar
 
-from warmpool import config, events, lifetime, mapping, payload
+from warmpool import config, events, lifetime, payload
 from warmpool.config import TaskOptions
 from warmpool.desk import Desk
 from warmpool.ending import ABANDON_AFTER
@@ -21,103 +19,16 @@ from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
 from warmpool.start import start_method as find_start_method
+from warmpool.stats import PoolStats, stats_of
 from warmpool.supervisor import Supervisor
+from warmpool.views import UNCHANGED, Submitting, TaskView
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _pool_numbers = itertools.count(1)
-_UNCHANGED: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """A pool at one instant. Counts are since its start.
-
-    Attributes:
-        health: Its health.
-        workers: How many workers are in which state, by the state's name (``"idle"``, …).
-        queued: Tasks that wait for a worker.
-        running: Tasks that a worker has.
-        workers_started: Workers that were started.
-        workers_failed: Workers that failed to get, or to stay, warm.
-        tasks_submitted: Tasks that were submitted.
-        tasks_settled: Tasks by how they ended: ``"returned"``, ``"raised"``, ``"failed"`` (an
-            error of warmpool's), ``"cancelled"``.
-    """
-
-    health: Health
-    workers: Mapping[str, int]
-    queued: int
-    running: int
-    workers_started: int
-    workers_failed: int
-    tasks_submitted: int
-    tasks_settled: Mapping[str, int]
-
-
-class _Submitting(Executor):
-    """What a pool and its views share: submit and map."""
-
-    _options: TaskOptions
-
-    @property
-    def _pool(self) -> WarmPool:
-        raise NotImplementedError
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
-        """Have ``fn(*args, **kwargs)`` run in a warm worker.
-
-        The function and its arguments are pickled here, once. What cannot be pickled fails the
-        future with :class:`~warmpool.PayloadError`.
-
-        Returns:
-            The task's future. It settles: with the result, with what the function raised, or with
-            a :class:`~warmpool.WarmpoolError` that says what happened.
-
-        Raises:
-            PoolClosed: After ``shutdown()`` or ``close()``, or in a fork of the pool's process.
-            PoolBroken: Workers keep failing to get warm; the cause is the last failure.
-            PoolSaturated: ``max_queue`` tasks wait already.
-
-        *Threads:* any, callbacks and signal handlers included; does not wait for a worker.
-        """
-        return self._pool._submit(self._options, fn, args, kwargs)
-
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """As ``map(fn, *iterables)``, in the pool; results come in the order of the inputs.
-
-        Args:
-            fn: Called with one item of each iterable.
-            iterables: Consumed at once, as ``concurrent.futures`` does, unless ``buffersize`` is
-                given; the results are handed out as they are asked for.
-            timeout: Seconds from this call to the last result.
-            chunksize: How many calls make one task.
-            buffersize: The most tasks that are submitted and not yet consumed: for inputs without
-                end.
-
-        Raises:
-            TimeoutError: While iterating: a result was not there in time.
-
-        When the iterator is closed or fails, what has not started is cancelled.
-
-        *Threads:* as :meth:`submit`; iterating blocks.
-        """
-        config.check_count("chunksize", chunksize, least=1)
-        config.check_count("buffersize", buffersize, least=1, optional=True)
-        return mapping.results(
-            self.submit, fn, zip(*iterables, strict=False), timeout, chunksize, buffersize
-        )
-
-
-class WarmPool(_Submitting):
+class WarmPool(Submitting):
     """A pool of warm, supervised worker processes that cannot wedge.
 
     A ``concurrent.futures.Executor`` that takes ``ProcessPoolExecutor``'s arguments by their
@@ -269,9 +180,9 @@ class WarmPool(_Submitting):
     def options(
         self,
         *,
-        timeout: float | None = _UNCHANGED,
-        queue_timeout: float | None = _UNCHANGED,
-        retries: int = _UNCHANGED,
+        timeout: float | None = UNCHANGED,
+        queue_timeout: float | None = UNCHANGED,
+        retries: int = UNCHANGED,
         soft_timeout: float | None = None,
     ) -> TaskView:
         """A light view of the pool whose tasks have other limits.
@@ -341,17 +252,7 @@ class WarmPool(_Submitting):
 
     def stats(self) -> PoolStats:
         """Count what there is, all at one instant. *Threads:* any; blocks for a moment."""
-        census = self._desk.census()
-        return PoolStats(
-            health=census.health,
-            workers=MappingProxyType(census.workers),
-            queued=census.queued,
-            running=census.running,
-            workers_started=census.workers_started,
-            workers_failed=census.workers_failed,
-            tasks_submitted=census.tasks_submitted,
-            tasks_settled=MappingProxyType(census.tasks_settled),
-        )
+        return stats_of(self._desk.census())
 
     def __repr__(self) -> str:
         return f"<WarmPool {self._name!r} {self.health.name} [{self._describe()}]>"
@@ -411,44 +312,6 @@ class WarmPool(_Submitting):
         else:
             self.close()
         return False
-
-
-class TaskView(_Submitting):
-    """A pool seen through other task options. It owns nothing."""
-
-    def __init__(self, pool: WarmPool, options: TaskOptions) -> None:
-        self._viewed = pool
-        self._options = options
-
-    @property
-    def _pool(self) -> WarmPool:
-        return self._viewed
-
-    def options(
-        self,
-        *,
-        timeout: float | None = _UNCHANGED,
-        queue_timeout: float | None = _UNCHANGED,
-        retries: int = _UNCHANGED,
-        soft_timeout: float | None = None,
-    ) -> TaskView:
-        """As :meth:`WarmPool.options`; what is left out stays as it is in this view."""
-        config.refuse_what_does_nothing_yet(soft_timeout=soft_timeout)
-        old = self._options
-        return TaskView(
-            self._pool,
-            TaskOptions(
-                old.timeout if timeout is _UNCHANGED else timeout,
-                old.queue_timeout if queue_timeout is _UNCHANGED else queue_timeout,
-                old.retries if retries is _UNCHANGED else retries,
-            ),
-        )
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing: the pool is not the view's to end."""
-
-    def __repr__(self) -> str:
-        return f"<{self._options} of {self._pool!r}>"
 
 
 def _forget(desk: Desk) -> None:

@@ -1,0 +1,49 @@
+"""A pool, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from warmpool.events import Census, Health
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool at one instant. Counts are since its start.
+
+    Attributes:
+        health: Its health.
+        workers: How many workers are in which state, by the state's name (``"idle"``, …).
+        queued: Tasks that wait for a worker.
+        running: Tasks that a worker has.
+        workers_started: Workers that were started.
+        workers_failed: Workers that failed to get, or to stay, warm.
+        tasks_submitted: Tasks that were submitted.
+        tasks_settled: Tasks by how they ended: ``"returned"``, ``"raised"``, ``"failed"`` (an
+            error of warmpool's), ``"cancelled"``.
+    """
+
+    health: Health
+    workers: Mapping[str, int]
+    queued: int
+    running: int
+    workers_started: int
+    workers_failed: int
+    tasks_submitted: int
+    tasks_settled: Mapping[str, int]
+
+
+def stats_of(census: Census) -> PoolStats:
+    """What the core counted, as its users see it."""
+    return PoolStats(
+        health=census.health,
+        workers=MappingProxyType(census.workers),
+        queued=census.queued,
+        running=census.running,
+        workers_started=census.workers_started,
+        workers_failed=census.workers_failed,
+        tasks_submitted=census.tasks_submitted,
+        tasks_settled=MappingProxyType(census.tasks_settled),
+    )
