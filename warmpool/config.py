@@ -8,9 +8,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from warmpool.core import Settings
 from warmpool.payload import Dumps, dumper
 from warmpool.start import AVAILABLE
+from warmpool.state import Settings
 
 DEFAULT_HEARTBEAT_INTERVAL = 2.5
 DEFAULT_HEARTBEAT_TIMEOUT = 60.0

@@ -39,7 +39,7 @@ from warmpool import forkguard, loglines
 from warmpool.announcer import Announcer, announce_waiting
 from warmpool.answer import Waiters, may_wait, supervise
 from warmpool.callbacks import CallbackRunner
-from warmpool.core import Core, Settings
+from warmpool.core import Core
 from warmpool.errors import PoolBroken, WarmpoolError
 from warmpool.failures import to_error
 from warmpool.fleet import Fleet, Launched
@@ -51,6 +51,7 @@ from warmpool.lending import MOST_LEASES, Lender
 from warmpool.loop import Loop
 from warmpool.parker import Parker, Parkers
 from warmpool.process import WorkerProcess
+from warmpool.state import Settings
 from warmpool.thread import DaemonThread
 
 JOIN_PATIENCE = 1.0

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from warmpool import config
-from warmpool.core import Settings
 from warmpool.restart import RestartPolicy
+from warmpool.state import Settings
 
 PATIENT = RestartPolicy(first_delay=0.02, longest_delay=0.1, failures_per_slot=1_000_000)
 """Replaces quickly and never gives up: for pools that fail a hundred times."""

@@ -14,8 +14,8 @@ from hypothesis.stateful import (
 
 from tests.property.world import World
 from warmpool import events as ev
-from warmpool.core import Settings
 from warmpool.lifecycle import State
+from warmpool.state import Settings
 
 LIMITS = st.one_of(st.none(), st.sampled_from([0.5, 3.0]))
 

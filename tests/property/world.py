@@ -6,9 +6,10 @@ import itertools
 import random
 
 from warmpool import events as ev
-from warmpool.core import Core, Settings
+from warmpool.core import Core
 from warmpool.ending import Phase
 from warmpool.lifecycle import WARM, State
+from warmpool.state import Settings
 
 
 class World:

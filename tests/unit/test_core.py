@@ -8,11 +8,12 @@ import pytest
 
 from tests.property.world import World
 from warmpool import events as ev
-from warmpool.core import LINGER, Settings
 from warmpool.ending import ABANDON_AFTER, Phase
 from warmpool.events import FailureKind, Health
 from warmpool.lifecycle import TRANSITIONS, InvalidTransition, State
 from warmpool.restart import RestartPolicy
+from warmpool.staffing import LINGER
+from warmpool.state import Settings
 
 MESSAGES = (
     ev.WorkerGreeted,

@@ -1,0 +1,105 @@
+"""Rules of the core: a task from its submission to a worker, and back if that fails it."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from warmpool import events as ev
+from warmpool.ending import CLOSING, DRAINING, OPEN
+from warmpool.events import Failure, FailureKind
+from warmpool.lifecycle import IDLE, Input, InvalidTransition, Worker
+from warmpool.state import PoolState
+from warmpool.tasks import Task
+
+
+class Queueing(PoolState):
+    """Tasks that wait, and how they get a worker."""
+
+    def _on_submitted(self, event: ev.TaskSubmitted) -> None:
+        spec = event.task
+        if spec.id in self.book.tasks:
+            raise InvalidTransition(f"task {spec.id} was submitted before")
+        self.book.add(spec)
+        limit = self.settings.max_queue
+        if self.ending.phase is not OPEN:
+            self._fail(spec.id, Failure(FailureKind.POOL_CLOSED))
+        elif limit is not None and len(self.book.queue) >= limit and not self.roster.idle:
+            self._fail(spec.id, Failure(FailureKind.POOL_SATURATED, limit=limit))
+        else:
+            self._enqueue(spec.id)
+
+    def _on_taken(self, event: ev.TaskTaken) -> None:
+        worker = self.roster[event.worker]
+        if event.task.id in self.book.tasks or worker.state is not IDLE:
+            raise InvalidTransition(f"worker {event.worker} was not on loan for {event.task}")
+        self._engage(worker, self.book.add(event.task), ev.TaskTaken, event.at)
+
+    def on_loan(self, most: int) -> list[int]:
+        """Which workers may be lent to callers, the best first: see :mod:`warmpool.lease`.
+
+        They are idle and stay so until the next event, so nothing waits in the queue meanwhile.
+        """
+        if self.ending.phase is not OPEN:
+            return []
+        return list(islice(reversed(self.roster.idle), most))
+
+    def _enqueue(self, id: int, *, first: bool = False) -> None:
+        task = self.book.tasks[id]
+        if self.roster.broken_at is not None:
+            self._fail(id, Failure(FailureKind.POOL_BROKEN, cause=self.roster.last_failure))
+        elif self.roster.idle:
+            self._dispatch(task)  # A worker is idle, so nobody waits: see validate().
+        else:
+            self.book.enqueue(task, self._now, first=first)
+
+    def _assign(self) -> None:
+        while self.book.queue and self.roster.idle:
+            self._dispatch(self.book.take_next())
+
+    def _dispatch(self, task: Task) -> None:
+        # The worker that was idle for the shortest time: its caches are warm.
+        worker = self.roster.workers[next(reversed(self.roster.idle))]
+        self._engage(worker, task, ev.DispatchTask, self._now)
+        self._out.append(ev.DispatchTask(worker.id, task.spec.id))
+
+    def _engage(self, worker: Worker, task: Task, cause: Input, at: float) -> None:
+        """The worker has the task from now on; its time limit runs from its dispatch."""
+        self.roster.move(worker, cause, self._now)
+        task.worker, worker.task = worker.id, task.spec.id
+        task.runs += 1
+        if task.spec.timeout is not None:
+            self.roster.set_deadline(worker, at + task.spec.timeout)
+
+    def _on_cancelled(self, event: ev.TaskCancelled) -> None:
+        task = self.book.tasks.get(event.task)
+        if task is None:
+            return  # Answered in the same instant.
+        if task.worker is None:
+            self._drop(event.task)
+            self._wind_down()
+            return
+        # It was cancelled in the instant of dispatch, and not sent.
+        worker = self.roster.workers[task.worker]
+        self.roster.move(worker, ev.TaskCancelled, self._now)
+        worker.task = None
+        self.roster.set_deadline(worker, None)
+        self.book.forget(event.task, "cancelled")
+        self._after_task(worker)
+
+    def _after_task(self, worker: Worker) -> None:
+        limit = self.settings.max_tasks_per_child
+        if self.ending.phase is CLOSING or (limit is not None and worker.tasks_done >= limit):
+            self.roster.stop(worker, self._now, self.settings.grace)
+        elif self.book.queue:
+            self._assign()
+        if self.ending.phase is not OPEN:
+            self._wind_down()
+
+    def _fail_or_rerun(self, id: int, failure: Failure) -> None:
+        task = self.book.tasks[id]
+        if self.phase in (OPEN, DRAINING) and task.may_rerun(failure):
+            self._enqueue(id, first=not failure.started)
+            if self._wants_workers():
+                self.roster.place_all(self._now)
+        else:
+            self._fail(id, failure)

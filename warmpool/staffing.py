@@ -1,0 +1,169 @@
+"""Rules of the core: a worker from birth to death, and what it says in between."""
+
+from __future__ import annotations
+
+from warmpool import events as ev
+from warmpool.events import Failure, FailureKind
+from warmpool.lifecycle import BUSY, IDLE, KILLING, STOPPING, WARM, WARMING, Worker
+from warmpool.queueing import Queueing
+
+LINGER = 0.5
+"""Seconds between a worker's end of file and its kill: closing descriptors is the last but one
+thing that the kernel does for a dying process, so nearly always its exit follows at once."""
+
+
+class Staffing(Queueing):
+    """Workers come, say something, and go."""
+
+    # ------------------------------------------------------------------ what workers say
+
+    def _on_task_done(self, event: ev.TaskDone) -> None:
+        worker = self.roster[event.worker]
+        if worker.task != event.task or worker.state is not BUSY:
+            if worker.state is BUSY:
+                self._break_protocol(worker, f"answered task {event.task}, which it does not have")
+            else:
+                self._heard(worker, ev.TaskDone)
+            return
+        self.roster.move(worker, ev.TaskDone, self._now)
+        worker.task = worker.deadline = None
+        worker.tasks_done += 1
+        self.roster.slots[worker.slot].failures = 0
+        self.book.forget(event.task, event.outcome.value)
+        self._out.append(ev.SettleTask(event.task, event.outcome, event.payload))
+        self._after_task(worker)
+
+    def _on_kill_requested(self, event: ev.TaskKillRequested) -> None:
+        task = self.book.tasks.get(event.task)
+        if task is None:
+            return
+        if task.worker is None and task.runs:
+            # It waits for another run, and its future cannot be cancelled any more.
+            self._fail(event.task, Failure(FailureKind.KILL_REQUESTED, started=True))
+        elif task.worker is None:
+            self._drop(event.task)
+        else:
+            task.retries = 0  # Else it would run again, against the wish of its owner.
+            worker = self.roster.workers[task.worker]
+            self._kill(worker, self._failure(FailureKind.KILL_REQUESTED, worker, started=True))
+        self._wind_down()
+
+    def _heard(self, worker: Worker, cause: type[ev.WorkerEvent]) -> bool:
+        """Move the worker by what it said; False if it may not say that now."""
+        if worker.allows(cause):
+            self.roster.move(worker, cause, self._now)
+            return True
+        self._break_protocol(worker, f"said {cause.__name__} while {worker.state.value}")
+        return False
+
+    def _on_greeted(self, event: ev.WorkerGreeted) -> None:
+        self._heard(self.roster[event.worker], ev.WorkerGreeted)
+
+    def _on_ready(self, event: ev.WorkerReady) -> None:
+        worker = self.roster[event.worker]
+        if not self._heard(worker, ev.WorkerReady) or worker.state is not IDLE:
+            return
+        worker.ready_at = self._now
+        self.roster.set_deadline(worker, None)
+        if self.roster.broken_at is not None:
+            self.roster.heal(self._now, refill=self._wants_workers())
+        self._assign()
+        self._wind_down()
+        if self.waiters and self.roster.all_warm():
+            self._answer_warm(None)
+        self._refresh_health()
+
+    def _on_initializer_raised(self, event: ev.InitializerRaised) -> None:
+        worker = self.roster[event.worker]
+        failure = self._failure(FailureKind.INITIALIZER_RAISED, worker, remote=event.remote)
+        if self._heard(worker, ev.InitializerRaised) and worker.state is STOPPING:
+            self.roster.set_deadline(worker, self._now + LINGER)
+            self._start_failed(worker, failure)
+
+    def _on_broke_protocol(self, event: ev.WorkerBrokeProtocol) -> None:
+        self._break_protocol(self.roster[event.worker], event.detail, event.last_started)
+
+    def _break_protocol(self, worker: Worker, detail: str, last_started: int | None = None) -> None:
+        if worker.state is KILLING:
+            return  # Its answer was given when that was decided.
+        # It could say something, so its task, if it has one, did not get lost on the way: only
+        # the flight recorder, where it was asked, can vouch for the contrary.
+        started = worker.task is not None and last_started in (worker.task, None)
+        failure = self._failure(FailureKind.BROKE_PROTOCOL, worker, detail=detail, started=started)
+        if worker.ready_at is not None:
+            self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
+        self._kill(worker, failure, ev.WorkerBrokeProtocol)
+
+    def _on_channel_closed(self, event: ev.WorkerChannelClosed) -> None:
+        worker = self.roster[event.worker]
+        if worker.state in WARM or worker.state in WARMING:
+            worker.suspicion = self._failure(
+                FailureKind.BROKE_PROTOCOL,
+                worker,
+                detail="closed its channel and lived on",
+                started=worker.task is not None,
+            )
+            self.roster.set_deadline(worker, self._now + LINGER)
+        self._heard(worker, ev.WorkerChannelClosed)
+        self._refresh_health()
+
+    # ------------------------------------------------------------------ birth and death
+
+    def _on_spawned(self, event: ev.WorkerSpawned) -> None:
+        worker = self.roster[event.worker]
+        self.roster.move(worker, ev.WorkerSpawned, self._now)
+        worker.pid = event.pid
+
+    def _on_start_failed(self, event: ev.WorkerStartFailed) -> None:
+        worker = self.roster[event.worker]
+        before = self.roster.move(worker, ev.WorkerStartFailed, self._now)
+        if before is not KILLING:
+            self._start_failed(worker, event.failure)
+        self._bury(worker)
+
+    def _on_exited(self, event: ev.WorkerExited) -> None:
+        worker = self.roster[event.worker]
+        before = self.roster.move(worker, ev.WorkerExited, self._now)
+        if before is KILLING or (before is STOPPING and worker.suspicion is None):
+            self._bury(worker)
+            return
+        # One that died by itself after its end of file died of what it did before that.
+        stage = before.value if worker.suspicion is None else worker.suspicion.stage
+        started = worker.task is not None and worker.task == event.last_started
+        failure = self._failure(
+            FailureKind.DIED, worker, stage=stage, exitcode=event.exitcode, started=started
+        )
+        task, worker.task = worker.task, None
+        if started or self.roster.proved_itself(worker, self._now):
+            self.roster.slots[worker.slot].failures = 0
+            self._out.append(ev.ReportFailure(failure, "it is replaced"))
+        else:
+            self._start_failed(worker, failure)
+        if task is not None:
+            self._fail_or_rerun(task, failure)
+        self._bury(worker)
+
+    def _kill(
+        self,
+        worker: Worker,
+        failure: Failure | None,
+        cause: type[ev.KillWorker | ev.WorkerBrokeProtocol] = ev.KillWorker,
+    ) -> None:
+        """Kill a worker. Its task fails of the failure; so does its start, if it was not warm."""
+        warm_once = worker.ready_at is not None
+        # An initializer that raised was counted then.
+        counts = worker.state is not STOPPING or worker.suspicion is not None
+        task = self.roster.kill(worker, self._now, cause)
+        if failure is not None and counts and not warm_once:
+            self._start_failed(worker, failure)
+        if task is not None:
+            assert failure is not None  # I10
+            self._fail_or_rerun(task, failure)
+        self._refresh_health()
+
+    def _bury(self, worker: Worker) -> None:
+        slot = self.roster.bury(worker)
+        if self._wants_workers():
+            self.roster.place(slot, self._now)
+        self._wind_down()
+        self._refresh_health()

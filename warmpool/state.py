@@ -1,0 +1,132 @@
+"""What the core knows of a pool, and the few steps that all its rules have in common.
+
+The core is built in layers, each of which uses those below it: this one; ``queueing``, a task from
+its submission to a worker; ``staffing``, a worker from birth to death; ``core``, waiting, time and
+the end, and the interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from warmpool import events as ev
+from warmpool.deadlines import Deadlines
+from warmpool.ending import CLOSING, DRAINING, OPEN, Ending, Phase
+from warmpool.events import Failure, FailureKind
+from warmpool.lifecycle import IDLE, WARM, WARMING, Worker
+from warmpool.restart import RestartPolicy
+from warmpool.roster import Roster
+from warmpool.tasks import TaskBook
+
+JUST_IDLE = frozenset({IDLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the core needs to know of the pool's options. Durations in seconds."""
+
+    max_workers: int
+    init_timeout: float = 60.0
+    grace: float = 5.0
+    max_tasks_per_child: int | None = None
+    max_queue: int | None = None
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+class PoolState:
+    """Books and roster of a pool, and the commands that the event at hand calls for.
+
+    Args:
+        settings: The options.
+        random: Gives random numbers in [0, 1), for jitter.
+        deadlines: Where all deadlines are noted.
+    """
+
+    def __init__(
+        self, settings: Settings, random: Callable[[], float], deadlines: Deadlines
+    ) -> None:
+        self.settings = settings
+        self.health = ev.Health.WARMING
+        self.waiters: dict[int, None] = {}
+        self._now = 0.0
+        self._out: list[ev.Command] = []
+        self.ending = Ending(deadlines)
+        self.book = TaskBook(deadlines)
+        self.roster = Roster(
+            settings.max_workers,
+            settings.init_timeout,
+            settings.restart,
+            random,
+            deadlines,
+            self._emit,
+        )
+
+    @property
+    def phase(self) -> Phase:
+        """How far the pool is on its way to its end."""
+        return self.ending.phase
+
+    def _begin(self, now: float) -> None:
+        self._now = now
+        self._out = []
+
+    def _emit(self, command: ev.Command) -> None:
+        self._out.append(command)
+
+    def _fail(self, id: int, failure: Failure) -> None:
+        self.book.forget(id, "failed")
+        self._out.append(ev.SettleTask(id, failure=failure))
+
+    def _drop(self, id: int) -> None:
+        self.book.forget(id, "cancelled")
+        self._out.append(ev.DropTask(id))
+
+    def _failure(self, kind: FailureKind, worker: Worker, **facts: Any) -> Failure:
+        return self.roster.failure(kind, worker, self._now, **facts)
+
+    def _start_failed(self, worker: Worker, failure: Failure) -> None:
+        roster = self.roster
+        unwell = roster.count_failure(worker, failure, self._now)
+        consequence = f"failure {roster.slots[worker.slot].failures} in a row of its slot"
+        if unwell and roster.broken_at is None and not roster.in_states(WARM):
+            roster.break_(self._now)
+            consequence += "; the pool is broken: waiting tasks fail, probing goes on"
+        self._out.append(ev.ReportFailure(failure, consequence))
+        if unwell:
+            self._answer_warm(failure)
+        self._refresh_health()
+        if roster.broken_at is not None:
+            for id in list(self.book.queue):
+                self._fail(id, Failure(FailureKind.POOL_BROKEN, cause=failure))
+            self._wind_down()
+
+    def _wants_workers(self) -> bool:
+        return self.phase is OPEN or (self.phase is DRAINING and bool(self.book.queue))
+
+    def _refresh_health(self) -> None:
+        health = self.roster.health() if self.phase is OPEN else ev.Health.CLOSED
+        if health is not self.health:
+            self.health = health
+            self._out.append(ev.ChangeHealth(health, self.roster.last_failure))
+
+    def _answer_warm(self, failure: Failure | None) -> None:
+        for waiter in self.waiters:
+            self._out.append(ev.AnswerWarm(waiter, failure))
+        self.waiters.clear()
+
+    def _wind_down(self) -> None:
+        """Send home the workers that no task can need any more; at last, end."""
+        if self.phase is DRAINING and not self.book.queue:
+            for worker in self.roster.in_states(JUST_IDLE):
+                self.roster.stop(worker, self._now, self.settings.grace)
+            if not self.book.tasks:
+                for worker in self.roster.in_states(WARMING):
+                    self.roster.kill(worker, self._now)
+        if self.phase in (DRAINING, CLOSING) and not (self.book.tasks or self.roster.workers):
+            self.ending.ended()
+            for slot in self.roster.slots:
+                slot.next_start_at = None
+            self._refresh_health()
+            self._out.append(ev.EndPool())
