@@ -1,0 +1,199 @@
+"""What does not pickle, what does something as it does, and what is large."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import SharedPool
+from tests.helpers import faults, payloads, tasks
+from tests.helpers.gate import Gate, hold
+from tests.helpers.waiting import BOUND, outcome, until
+from warmpool import (
+    PayloadError,
+    RemoteTraceback,
+    WarmPool,
+)
+
+MakePool = Callable[..., WarmPool]
+
+# ------------------------------------------------------------------------------- pickling
+
+
+class _Counted:
+    """Notes where and how often it is pickled."""
+
+    pickled: list[tuple[int, int]] = []  # noqa: RUF012
+
+    def __reduce__(self) -> Any:
+        self.pickled.append((os.getpid(), threading.get_ident()))
+        return str, ("exits_with_3",)
+
+
+def test_arguments_are_pickled_once_in_the_callers_thread(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
+    pool = make_pool(1, start_method="fork")
+    _Counted.pickled.clear()
+    view = pool.options(retries=1)
+    future = view.submit(tasks.fail_until, tmp_path / "notes", 2, _Counted())
+    # It ran twice, and travelled twice.
+    assert future.result(BOUND) == 2
+    assert _Counted.pickled == [(os.getpid(), threading.get_ident())]
+
+
+def test_later_changes_of_an_argument_do_not_reach_the_task(
+    shared_pool: SharedPool, gate: Gate
+) -> None:
+    pool = shared_pool.pool
+    running = [pool.submit(hold, gate) for _ in range(2)]
+    argument = [1]
+    future = pool.submit(tasks.echo, argument)
+    argument.append(2)
+    gate.open(2)
+    assert future.result(BOUND) == [1]
+    wait(running, BOUND)
+
+
+def test_results_are_decoded_once_in_the_thread_that_asks(shared_pool: SharedPool) -> None:
+    future = shared_pool.pool.submit(payloads.return_on_unpickling, tasks.whereabouts)
+    wait([future], BOUND)
+    with ThreadPoolExecutor(1) as threads:
+        process, thread = threads.submit(future.result).result(BOUND)
+        assert process == os.getpid()
+        assert thread == threads.submit(threading.get_ident).result(BOUND)
+    assert future.result() == (process, thread)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [lambda: None, threading.Lock(), payloads.OnPickling(faults.raises)],
+    ids=["lambda", "lock", "raising"],
+)
+def test_what_cannot_be_pickled_fails_its_own_future(
+    shared_pool: SharedPool, argument: object
+) -> None:
+    future = shared_pool.pool.submit(tasks.echo, argument)
+    error = outcome(future)
+    assert isinstance(error, PayloadError)
+    assert isinstance(error, pickle.PicklingError)
+    assert error.__cause__ is not None
+    assert future.info.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "word"),
+    [
+        (tasks.return_a_lock, "lock"),
+        (tasks.raise_with_a_lock, "Oops"),
+        (payloads.raise_two_arguments, "1 and 2"),
+        (payloads.raise_unprintable, "Unprintable"),
+    ],
+)
+def test_results_and_exceptions_that_do_not_pickle_fail_their_own_future(
+    shared_pool: SharedPool, function: Callable[[], Any], word: str
+) -> None:
+    started = shared_pool.pool.stats().workers_started
+    error = outcome(shared_pool.pool.submit(function))
+    assert isinstance(error, PayloadError)
+    assert word in str(error)
+    assert "Traceback" in str(error.__cause__) or error.__cause__ is not None
+    assert shared_pool.pool.stats().workers_started == started
+
+
+@pytest.mark.parametrize("fault", ["raises", "calls_sys_exit"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        payloads.return_on_unpickling,
+        payloads.raise_on_unpickling,
+        payloads.raise_on_pickling,
+    ],
+)
+def test_what_pickling_or_unpickling_raises_harms_neither_host_nor_worker(
+    shared_pool: SharedPool, task: Callable[..., Any], fault: str
+) -> None:
+    started = shared_pool.pool.stats().workers_started
+    future = shared_pool.pool.submit(task, faults.perform, fault)
+    error = outcome(future)
+    assert isinstance(error, PayloadError)
+    assert future.exception() is error
+    shared_pool.pool.wait_warm(BOUND)
+    assert shared_pool.pool.stats().workers_started == started
+
+
+def test_a_result_whose_unpickling_hangs_holds_nobody_but_who_asks(
+    shared_pool: SharedPool,
+    gate: Gate,
+) -> None:
+    pool = shared_pool.pool
+    future = pool.submit(payloads.return_on_unpickling, hold, gate, "after a while")
+    raising = pool.submit(payloads.raise_on_unpickling, hold, gate)
+    done, _ = wait([future, raising], BOUND)
+    assert len(done) == 2
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(future.result), threads.submit(raising.exception)]
+        assert gate.arrived() == gate.arrived() == os.getpid()
+        assert pool.submit(tasks.echo, "meanwhile").result(BOUND) == "meanwhile"
+        gate.open(2)
+        assert asking[0].result(BOUND) == "after a while"
+        # It became None, which is no exception.
+        assert isinstance(asking[1].result(BOUND), PayloadError)
+
+
+def test_what_a_task_raises_is_raised_as_itself_with_the_workers_traceback(
+    shared_pool: SharedPool,
+) -> None:
+    future = shared_pool.pool.submit(faults.raises)
+    with pytest.raises(faults.Oops, match="an ordinary mistake") as caught:
+        future.result(BOUND)
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert 'in raises\n    raise Oops("an ordinary mistake")' in caught.value.__cause__.tb
+    assert future.exception() is caught.value
+
+
+# ------------------------------------------------------------------------------- large payloads
+
+LARGE = 200_000_000
+
+
+@pytest.mark.parametrize("direction", ["arguments", "results"])
+def test_200_megabytes_pass_while_others_are_served(
+    make_pool: MakePool, start_method: str, direction: str
+) -> None:
+    pool = make_pool(2)
+    pool.wait_warm(BOUND)
+    if direction == "arguments":
+        data = bytes(LARGE)
+        large: Future[Any] = pool.submit(len, data)
+    else:
+        large = pool.submit(tasks.large, LARGE)
+    served = 0
+    while not large.done():
+        assert pool.submit(tasks.echo, served).result(BOUND) == served
+        served += 1
+    result = large.result(BOUND)
+    assert (result if direction == "arguments" else len(result)) == LARGE
+    assert served > 10
+
+
+def test_a_worker_that_dies_while_200_megabytes_go_to_it_is_replaced(
+    make_pool: MakePool, start_method: str
+) -> None:
+    pool = make_pool(1)
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    os.kill(pid, signal.SIGSTOP)
+    future = pool.submit(len, bytes(LARGE))
+    until(future.running, "the task is handed over")
+    os.kill(pid, signal.SIGKILL)
+    # It cannot have started what it has not read.
+    assert future.result(BOUND) == LARGE
+    assert future.info.attempts == 2
