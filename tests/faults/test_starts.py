@@ -70,6 +70,47 @@ def test_a_host_that_is_out_of_descriptors_for_a_while_heals(
     host.wait_deserted()
 
 
+EAGAIN = """
+    import errno, os, signal, sys
+    from unittest import mock
+    from tests.helpers import processes, tasks
+    from tests.helpers.waiting import until
+    from warmpool import WarmPool
+
+    def refuse(*_):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    if __name__ == "__main__":
+        pool = WarmPool(2, start_method=sys.argv[1])
+        pool.wait_warm(20)
+        pid = pool.submit(tasks.own_pid).result(20)
+        with mock.patch("multiprocessing.util.spawnv_passfds", refuse):
+            for child in processes.children(os.getpid()):
+                if "multiprocessing.forkserver" in processes.command_line(child):
+                    os.kill(child, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: pool.stats().workers_failed >= 3, "starts fail")
+            print(pool.health.name, pool.submit(tasks.echo, "served").result(20), flush=True)
+        pool.wait_warm(20)
+        print(pool.health.name, pool.stats().workers["idle"], flush=True)
+        pool.close()
+"""
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"], indirect=True)
+def test_a_host_that_is_out_of_processes_for_a_while_heals(
+    run_host: RunHost, start_method: str
+) -> None:
+    """As under the limit of processes, which root, and so most containers, do not feel."""
+    host = run_host(EAGAIN, start_method)
+    assert host.line() == "DEGRADED served"
+    assert host.line() == "READY 2"
+    assert host.wait() == 0
+    assert "Resource temporarily unavailable" in host.stderr
+    assert "Traceback" not in host.stderr
+    host.wait_deserted()
+
+
 class _Unwilling:
     """A start method that fails a few times before it does as it should."""
 
