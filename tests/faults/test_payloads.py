@@ -130,6 +130,27 @@ def test_what_pickling_or_unpickling_raises_harms_neither_host_nor_worker(
     assert shared_pool.pool.stats().workers_started == started
 
 
+@pytest.mark.parametrize(
+    ("task", "args"),
+    [
+        (payloads.raise_on_pickling, (payloads.abandon,)),
+        (payloads.raise_what_abandons_when_printed, ()),
+        (payloads.OnPickling, (payloads.abandon,)),
+    ],
+    ids=["error", "text", "result"],
+)
+def test_what_is_no_exception_ends_no_worker_that_reports(
+    shared_pool: SharedPool, task: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    """A worker's report of an error has to be made whatever that error does."""
+    started = shared_pool.pool.stats().workers_started
+    error = outcome(shared_pool.pool.submit(task, *args))
+    # An abandoned pickling of a result is what the task raised; an error says what it can.
+    assert isinstance(error, PayloadError) or str(error) == "no matter what"
+    shared_pool.pool.wait_warm(BOUND)
+    assert shared_pool.pool.stats().workers_started == started
+
+
 def test_a_result_whose_unpickling_hangs_holds_nobody_but_who_asks(
     shared_pool: SharedPool,
     gate: Gate,

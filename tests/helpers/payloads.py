@@ -98,6 +98,21 @@ def raise_unprintable() -> NoReturn:
     raise Unprintable
 
 
+class _Abandon(BaseException):
+    """No ``Exception``: as those with which frameworks cancel or leave."""
+
+
+def abandon(*_: Any) -> NoReturn:
+    raise _Abandon("no matter what")
+
+
+def raise_what_abandons_when_printed() -> NoReturn:
+    class Unprintable(Exception):
+        __str__ = abandon
+
+    raise Unprintable
+
+
 def only_in(pid: int, name: str) -> Any:
     """Commit a fault in one process only."""
     return faults.perform(name) if os.getpid() == pid else None
