@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -13,7 +14,8 @@ import pytest
 from tests.faults.conftest import SharedPool
 from tests.helpers import payloads, processes, tasks
 from tests.helpers.gate import Gate, hold
-from tests.helpers.waiting import BOUND, outcome
+from tests.helpers.hosts import Host
+from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import (
     PoolSaturated,
     QueueTimeout,
@@ -160,3 +162,39 @@ def test_a_limit_counts_while_the_arguments_are_still_being_sent(
     assert not error.started
     processes.wait_gone(pid)
     assert pool.submit(tasks.echo, 1).result(BOUND) == 1
+
+
+STOPPED = """
+    import sys
+    from pathlib import Path
+    from tests.helpers.gate import Gate, hold
+    from warmpool import WarmPool
+
+    if __name__ == "__main__":
+        pool = WarmPool(1, start_method=sys.argv[1])
+        pool.wait_warm(20)
+        future = pool.options(timeout=1.0).submit(hold, Gate.at(Path(sys.argv[2])), "in time")
+        print(future.result(20), flush=True)
+        pool.close()
+"""
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="loop.py: select() that a stop interrupts past its deadline reports nothing, though "
+    "something is ready; it has to be asked once more before deadlines are",
+)
+def test_an_answer_that_came_in_time_counts_though_the_host_was_stopped_meanwhile(
+    run_host: Callable[..., Host], gate: Gate
+) -> None:
+    host = run_host(STOPPED, "fork", gate.path)
+    pid = gate.arrived()
+    os.kill(host.pid, signal.SIGSTOP)
+    until(lambda: processes.state(host.pid) == "T", "the host is stopped")
+    gate.open()
+    # The limit has to pass, and the answer comes at its beginning.
+    time.sleep(1.2)
+    assert processes.state(pid) == "S"
+    os.kill(host.pid, signal.SIGCONT)
+    assert host.line() == "in time"
+    assert host.wait() == 0

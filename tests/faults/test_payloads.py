@@ -16,6 +16,7 @@ import pytest
 from tests.faults.conftest import SharedPool
 from tests.helpers import faults, payloads, tasks
 from tests.helpers.gate import Gate, hold
+from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import (
     PayloadError,
@@ -179,6 +180,48 @@ def test_what_a_task_raises_is_raised_as_itself_with_the_workers_traceback(
     assert isinstance(caught.value.__cause__, RemoteTraceback)
     assert 'in raises\n    raise Oops("an ordinary mistake")' in caught.value.__cause__.tb
     assert future.exception() is caught.value
+
+
+@pytest.mark.parametrize("then", ["return", "return it", "raise", "return what does not pickle"])
+def test_a_worker_that_waits_keeps_nothing_of_its_last_task(
+    shared_pool: SharedPool, tmp_path: Path, then: str
+) -> None:
+    """A large argument or result must not sit in every idle worker."""
+    argument = payloads.Mortal(tmp_path / "notes")
+    future = shared_pool.pool.submit(payloads.take, argument, then)
+    wait([future], BOUND)
+    pid = future.info.pid
+    assert pid is not None
+    until(lambda: (pid, "") in tasks.notes(tmp_path / "notes"), "the worker has let go of it")
+
+
+CONNECTION = """
+    import socket, sys
+    from multiprocessing import Pipe
+    from tests.helpers import tasks
+    from warmpool import WarmPool
+
+    if __name__ == "__main__":
+        ours, theirs = Pipe()
+        near, far = socket.socketpair()
+        with WarmPool(1, start_method=sys.argv[1]) as pool:
+            futures = [pool.submit(tasks.say, theirs), pool.submit(tasks.say, far)]
+            assert ours.poll(20) and ours.recv() == futures[0].result(20) == "connection"
+            near.settimeout(20)
+            assert near.recv(100).decode() == futures[1].result(20) == "socket"
+        print("both", flush=True)
+"""
+
+
+def test_connections_and_sockets_are_arguments_as_for_any_process(
+    run_host: Callable[..., Host], start_method: str
+) -> None:
+    """In a host of its own: multiprocessing serves their descriptors on a thread that stays."""
+    host = run_host(CONNECTION, start_method)
+    assert host.line() == "both"
+    assert host.wait() == 0
+    assert host.stderr == ""
+    host.wait_deserted()
 
 
 # ------------------------------------------------------------------------------- large payloads
