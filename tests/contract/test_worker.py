@@ -52,7 +52,8 @@ def _worker_forked_by_a_thread(request: pytest.FixtureRequest, start_method: str
     """Expect failure where workers are forked by the pool's launcher, a thread of the host's."""
     if start_method == "fork":
         reason = "start.py: the fork is made by a daemonic thread of the host, beside its others"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+        mark = pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
+        request.applymarker(mark)
 
 
 @pytest.mark.usefixtures("handled")
@@ -118,6 +119,7 @@ class _Kept:
 
 @pytest.mark.xfail(
     strict=True,
+    raises=AssertionError,
     reason="lifetime.py keeps ended supervisors until the next pool is made, and launcher.py its "
     "initializer as long as there is a future of the pool",
 )
