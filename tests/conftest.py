@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from warmpool import WarmPool  # noqa: E402
 START_METHODS = ("forkserver", "spawn", "fork")
 
 leaks.prepare()
+# A shell has what it runs in the background ignore Ctrl-C; hosts inherit that, and workers.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", params=START_METHODS)

@@ -22,6 +22,9 @@ from warmpool.errors import PayloadError, RemoteTraceback
 
 Dumps = Callable[[Any], "bytes | memoryview"]
 
+_RAISED = (Exception, SystemExit)
+"""What the user's methods may raise in the host's threads without passing."""
+
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 _FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType})
 
@@ -90,19 +93,21 @@ def dump_error(error: BaseException, dumps_: Dumps, note: str | None = None) -> 
         dumps_: How to pickle it.
         note: Makes it a :class:`~warmpool.PayloadError` of this reason.
     """
-    summary = _summary(error)
+    # BaseException all the way: no Ctrl-C comes to a worker, and whatever else the user's methods
+    # raise here must not cost it. In the host, below, KeyboardInterrupt passes.
+    summary = _summary(error, BaseException)
     try:
         if error.__traceback__ is not None:
             # Without our own frame. By the base class: the error's own may refuse attributes.
             BaseException.with_traceback(error, error.__traceback__.tb_next)
         text = "".join(traceback.format_exception(error))
-    except (Exception, SystemExit):
+    except BaseException:
         text = summary  # A __str__ or a __cause__ of the user's own that itself raises.
     try:
         pickled = bytes(dumps_(error))
-    except (Exception, SystemExit) as failure:
+    except BaseException as failure:
         pickled = None
-        summary += f" (it could not be pickled: {_summary(failure)})"
+        summary += f" (it could not be pickled: {_summary(failure, BaseException)})"
     texts = (
         None if part is None else part.encode("utf-8", "backslashreplace")
         for part in (note, summary, text)
@@ -122,7 +127,7 @@ def load_error(body: bytes | bytearray) -> BaseException:
             error = pickle.loads(pickled)
             if not isinstance(error, BaseException):
                 raise TypeError(f"it became a {type(error).__name__}")
-        except (Exception, SystemExit) as failure:
+        except _RAISED as failure:
             error = PayloadError(
                 f"the task raised {summary}, which could not be unpickled here: {_summary(failure)}"
             )
@@ -163,10 +168,12 @@ def _unpack(body: bytes | bytearray) -> tuple[str | None, str, str, bytes | None
     return "the worker's report of an error is malformed", repr(bytes(body[:80])), "", None
 
 
-def _summary(error: BaseException) -> str:
+def _summary(
+    error: BaseException, endured: type[BaseException] | tuple[type[BaseException], ...] = _RAISED
+) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except (Exception, SystemExit):
+    except endured:
         return type(error).__name__
 
 

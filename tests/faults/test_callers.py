@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -56,7 +58,7 @@ def test_many_threads_may_wait_for_one_future(make_pool: MakePool, gate: Gate) -
 def test_submitting_while_another_thread_closes_either_works_or_says_so(
     make_pool: MakePool, start_method: str
 ) -> None:
-    for _ in range(5 if start_method == "fork" else 1):
+    for _ in range(3 if start_method == "fork" else 1):
         pool = make_pool(2)
         pool.wait_warm(BOUND)
         futures: list[Future[int]] = []
@@ -260,14 +262,26 @@ def test_an_interrupted_wait_leaves_the_task_alone(make_pool: MakePool, gate: Ga
     gate.arrived()
 
     def interrupt() -> None:
-        # The main thread waits below, or is about to: either way it is interrupted.
+        until(lambda: _main_thread_waits_in("result"), "the main thread waits")
         os.kill(os.getpid(), signal.SIGINT)
 
-    timer = threading.Timer(0.05, interrupt)
-    timer.start()
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     with pytest.raises(KeyboardInterrupt):
         future.result(BOUND)
-    timer.join()
+    interrupting.join()
     gate.open()
     assert future.result(BOUND) == "unharmed"
     assert not wait([future], BOUND).not_done
+
+
+def _main_thread_waits_in(function: str) -> bool:
+    """Whether the main thread waits in a call of that function."""
+    main = threading.main_thread().ident
+    frame: FrameType | None = sys._current_frames()[main]  # type: ignore[index]
+    # Asleep, too: a signal just before the system call would not end that.
+    if frame is None or frame.f_code.co_name != "wait" or processes.state(os.getpid()) != "S":
+        return False
+    while frame is not None and frame.f_code.co_name != function:
+        frame = frame.f_back
+    return frame is not None

@@ -237,10 +237,11 @@ SIGNAL_HANDLER = """
 
         def handler(number, frame):
             getattr(pool, how)()
-            print("handled", flush=True)
+            # Not print(): it may have been interrupted itself.
+            os.write(1, b"handled\\n")
 
         signal.signal(signal.SIGUSR1, handler)
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         submitted = []
         try:
             # The signal comes at any line of this.

@@ -172,7 +172,7 @@ def test_workers_do_not_outlive_a_killed_host(
 # ------------------------------------------------------------------------------- Ctrl-C
 
 INTERRUPTED = """
-    import signal, sys
+    import select, sys
     from pathlib import Path
     from warmpool import WarmPool
     from tests.helpers import gate, tasks
@@ -200,7 +200,10 @@ INTERRUPTED = """
                 futures = [pool.submit(tasks.echo, "unharmed") for _ in range(2)]
                 (imports if when == "starting" else place).arrived()
             print("ready", flush=True)
-            sys.stdin.read()
+            while True:
+                # Not one long read: a signal that comes just before the system call, and after
+                # the interpreter has looked for signals, does not end that.
+                select.select([sys.stdin], [], [], 0.1)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
         place.open(100)

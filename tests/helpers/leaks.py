@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing.heap
 import multiprocessing.process
 import multiprocessing.util
 import os
@@ -40,6 +41,7 @@ def prepare() -> None:
     resource.setrlimit(_TAG, (own, hard))
     resource_tracker.ensure_running()
     multiprocessing.util.get_temp_dir()
+    multiprocessing.heap.BufferWrapper(1)  # An arena for what is shared, kept when it is free.
     # multiprocessing names its semaphores at random; these can be told from other people's.
     config = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
     config["semprefix"] = _semaphore_prefix()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.helpers import faults
@@ -96,6 +97,44 @@ def raise_unprintable() -> NoReturn:
             raise ValueError("no text for you")
 
     raise Unprintable
+
+
+class _Abandon(BaseException):
+    """No ``Exception``: as those with which frameworks cancel or leave."""
+
+
+def abandon(*_: Any) -> NoReturn:
+    raise _Abandon("no matter what")
+
+
+def raise_what_abandons_when_printed() -> NoReturn:
+    class Unprintable(Exception):
+        __str__ = abandon
+
+    raise Unprintable
+
+
+class Mortal:
+    """Notes the process in which it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __del__(self) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(descriptor, b"%d \n" % os.getpid())
+        os.close(descriptor)
+
+
+def take(_mortal: Mortal, then: str) -> Any:
+    """A task that takes one, and returns it, fails, or returns it as what cannot be pickled."""
+    if then == "return":
+        return None
+    if then == "return it":
+        return _mortal
+    if then == "raise":
+        raise faults.Oops
+    return _mortal, lambda: None
 
 
 def only_in(pid: int, name: str) -> Any:

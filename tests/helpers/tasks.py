@@ -6,10 +6,12 @@ import atexit
 import ctypes
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -42,6 +44,15 @@ def notes(path: Path) -> list[tuple[int, str]]:
         return []
     lines = (line.partition(" ") for line in path.read_text().splitlines())
     return [(int(pid), text) for pid, _, text in lines]
+
+
+def say(to: Connection | socket.socket) -> str:
+    """Tell the other end what this one is."""
+    if isinstance(to, socket.socket):
+        to.sendall(b"socket")
+        return "socket"
+    to.send("connection")
+    return "connection"
 
 
 # ---------------------------------------------------------------------------- initializers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -61,39 +60,43 @@ def test_a_time_limit_counts_from_the_call(shared_pool: WarmPool, gate: Gate) ->
 
 @pytest.mark.parametrize("how", ["close", "forget", "fail", "leave"])
 def test_what_is_left_is_cancelled_when_the_consumer_goes_away(
-    shared_pool: WarmPool, gate: Gate, tmp_path: Path, how: str
+    shared_pool: WarmPool, gate: Gate, how: str
 ) -> None:
-    blocking = [shared_pool.submit(hold, gate) for _ in range(2)]
-    for _ in range(2):
-        gate.arrived()
-    inputs = [str(number) for number in range(10)]
-    results = shared_pool.map(tasks.note, [tmp_path / "notes"] * 10, inputs)
-    assert shared_pool.stats().queued == 10
+    before = shared_pool.stats().tasks_settled.get("cancelled", 0)
+    blocking = shared_pool.submit(hold, gate)
+    gate.arrived()
+    # The other worker does the first call, and holds in the second.
+    inputs = ["no number" if how == "fail" else 0, *range(1, 10)]
+    results = shared_pool.map(tasks.hold_odd, [gate] * 10, inputs)
+    gate.arrived()
+    assert shared_pool.stats().queued == 8
     if how == "close":
         results.close()  # type: ignore[attr-defined]
     elif how == "leave":
         with pytest.raises(faults.Oops):
-            _consume(results, gate)
+            _leave(results)
     elif how == "fail":
-        gate.open(1)
-        assert isinstance(next(results), int)
-        results.close()  # type: ignore[attr-defined]
+        with pytest.raises(TypeError):
+            next(results)
     del results
     gc.collect()
     until(lambda: shared_pool.stats().queued == 0, "the rest is cancelled")
+    assert shared_pool.stats().tasks_settled.get("cancelled", 0) == before + 8
     gate.open(2)
-    for future in blocking:
-        future.result(BOUND)
-    assert len(tasks.notes(tmp_path / "notes")) < 10
+    assert blocking.result(BOUND) is None
+    until(lambda: shared_pool.stats().running == 0, "what was running is over")
+    assert gate.nobody_waits()
 
 
-def _consume(results: Iterator[int], gate: Gate) -> None:
-    gate.open(1)
+def _leave(results: Iterator[int]) -> None:
     for _ in results:
         raise faults.Oops
 
 
-def test_an_input_without_end_is_consumed_as_its_results_are(shared_pool: WarmPool) -> None:
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_an_input_without_end_is_consumed_as_its_results_are(
+    shared_pool: WarmPool, chunksize: int
+) -> None:
     taken = []
 
     def numbers() -> Iterator[int]:
@@ -101,10 +104,12 @@ def test_an_input_without_end_is_consumed_as_its_results_are(shared_pool: WarmPo
             taken.append(number)
             yield number
 
-    results = shared_pool.map(tasks.echo, numbers(), buffersize=5)
-    assert len(taken) == 5
-    assert [next(results) for _ in range(20)] == list(range(20))
-    assert len(taken) <= 25
+    results = shared_pool.map(tasks.echo, numbers(), buffersize=5, chunksize=chunksize)
+    assert len(taken) == 5 * chunksize
+    for number in range(20):
+        assert next(results) == number
+        # The buffer, and the one that was handed out.
+        assert len(taken) <= (number // chunksize + 6) * chunksize
     results.close()  # type: ignore[attr-defined]
 
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Executor, as_completed, wait
@@ -20,7 +21,7 @@ import warmpool
 from tests.helpers import faults, inspect, tasks
 from tests.helpers.gate import Gate, hold
 from tests.helpers.waiting import BOUND, outcome, until
-from warmpool import Health, PoolClosed, TaskFuture, TaskTimeout, WarmPool, WorkerDied
+from warmpool import Health, PoolClosed, TaskFuture, TaskTimeout, WarmPool, WorkerDied, core, events
 
 MakePool = Callable[..., WarmPool]
 
@@ -263,6 +264,7 @@ def test_shutdown_without_waiting_lets_tasks_finish(make_pool: MakePool, gate: G
     waiting = pool.submit(tasks.echo, "waiting")
     gate.arrived()
     pool.shutdown(wait=False)
+    until(lambda: pool.health is Health.CLOSED, "the pool knows of it")
     for attempt in (partial(pool.submit, abs, 1), partial(pool.map, abs, [1])):
         with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
             attempt()
@@ -270,6 +272,35 @@ def test_shutdown_without_waiting_lets_tasks_finish(make_pool: MakePool, gate: G
     assert running.result(BOUND) == "running"
     assert waiting.result(BOUND) == "waiting"
     pool.shutdown()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=pytest.fail.Exception,
+    reason="supervisor.py: shutdown() only leaves word, and ensure_open() looks at what the "
+    "supervisor's thread has made of it",
+)
+def test_nothing_can_be_submitted_once_shutdown_has_returned(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the supervisor's thread learns of it."""
+    learnt = threading.Event()
+    handle = core.Core.handle
+
+    def slowly(self: core.Core, event: Any, now: float) -> Any:
+        if isinstance(event, events.ShutdownRequested):
+            learnt.wait(BOUND)
+        return handle(self, event, now)
+
+    pool = make_pool(1, start_method="fork")
+    pool.wait_warm(BOUND)
+    monkeypatch.setattr(core.Core, "handle", slowly)
+    pool.shutdown(wait=False)
+    try:
+        with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+            pool.submit(abs, 1)
+    finally:
+        learnt.set()
 
 
 def test_shutdown_can_cancel_what_has_not_started(make_pool: MakePool, gate: Gate) -> None:

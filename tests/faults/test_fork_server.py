@@ -1,0 +1,129 @@
+"""What befalls the pool's fork server befalls neither workers nor tasks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing import forkserver
+
+import pytest
+
+from tests.helpers import faults, policies, processes, tasks
+from tests.helpers.gate import Gate, hold
+from tests.helpers.waiting import BOUND, outcome, until
+from warmpool import (
+    WarmPool,
+    WorkerDied,
+)
+
+MakePool = Callable[..., WarmPool]
+
+
+def _server() -> int:
+    """The pid of the pool's fork server."""
+    found = [
+        pid
+        for pid in processes.children(os.getpid())
+        if "multiprocessing.forkserver" in processes.command_line(pid)
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_workers_and_tasks_outlive_their_fork_server(
+    make_pool: MakePool, make_gate: Callable[[], Gate]
+) -> None:
+    pool, gate = make_pool(2, start_method="forkserver"), make_gate()
+    pool.wait_warm(BOUND)
+    running = pool.submit(hold, gate, "unharmed")
+    busy = gate.arrived()
+    idle = pool.submit(tasks.own_pid).result(BOUND)
+    server = _server()
+    os.kill(server, signal.SIGKILL)
+    processes.wait_gone(server)
+    # Not a death of theirs, whatever their sentinels say.
+    assert pool.submit(tasks.own_pid).result(BOUND) == idle
+    assert pool.stats().workers == {"busy": 1, "idle": 1}
+    # The next worker gets a new server.
+    future = pool.submit(faults.exits_with_3)
+    error = outcome(future)
+    assert isinstance(error, WorkerDied)
+    # Nobody is left who could tell its exit status.
+    assert error.exitcode is None
+    assert "unknown" in str(error)
+    assert pool.submit(tasks.own_pid).result(BOUND) not in (idle, busy)
+    assert _server() != server
+    gate.open()
+    assert running.result(BOUND) == "unharmed"
+    pool.wait_warm(BOUND)
+
+
+def test_a_stopped_fork_server_is_replaced_and_its_workers_go_on(
+    make_pool: MakePool, gate: Gate
+) -> None:
+    with policies.use(policies.PATIENT):
+        pool = make_pool(2, start_method="forkserver", init_timeout=1.5)
+    pool.wait_warm(BOUND)
+    running = pool.submit(hold, gate, "unharmed")
+    busy = gate.arrived()
+    idle = pool.submit(tasks.own_pid).result(BOUND)
+    server = _server()
+    os.kill(server, signal.SIGSTOP)
+    os.kill(idle, signal.SIGKILL)
+    # Its replacement cannot be had of that server.
+    assert pool.submit(tasks.own_pid).result(BOUND) not in (idle, busy)
+    assert not processes.is_running(server)
+    gate.open()
+    assert running.result(BOUND) == "unharmed"
+
+
+def test_close_ends_with_a_stopped_fork_server(make_pool: MakePool, gate: Gate) -> None:
+    pool = make_pool(2, start_method="forkserver", grace=0.3)
+    pool.wait_warm(BOUND)
+    running = pool.submit(hold, gate)
+    gate.arrived()
+    server = _server()
+    os.kill(server, signal.SIGSTOP)
+    pool.close()
+    assert running.done()
+    assert pool.stats().workers == {}
+    assert not processes.is_running(server)
+
+
+@pytest.fixture
+def preloading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have fork servers preload a module that follows orders."""
+    monkeypatch.setattr(
+        forkserver._forkserver,  # type: ignore[attr-defined]
+        "_preload_modules",
+        ["tests.helpers.preloaded"],
+    )
+
+
+@pytest.mark.usefixtures("preloading")
+@pytest.mark.parametrize(
+    "name", ["raises", "exits_with_0", "dies_of_sigkill", "hangs_asleep", "is_stopped"]
+)
+def test_a_fork_server_that_fails_while_it_preloads_is_replaced(
+    following: MakePool, orders: faults.Orders, name: str
+) -> None:
+    orders.give("preloading", name)
+    with policies.use(policies.PATIENT):
+        pool = following(1, start_method="forkserver", init_timeout=1.5)
+    assert pool.submit(tasks.echo, 1).result(BOUND) == 1
+    server = orders.taken_by("preloading")
+    assert server is not None
+    assert server != _server()
+    processes.wait_gone(server)
+
+
+@pytest.mark.usefixtures("preloading")
+def test_close_ends_while_a_fork_server_hangs_in_its_preload(
+    following: MakePool, orders: faults.Orders
+) -> None:
+    orders.give("preloading", "hangs_deaf_to_signals")
+    pool = following(2, start_method="forkserver")
+    server = until(lambda: orders.taken_by("preloading"), "the server hangs")
+    pool.close()
+    processes.wait_gone(server)
