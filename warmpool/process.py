@@ -208,6 +208,7 @@ class WorkerProcess:
         if self.watch >= 0:  # Else released, and the number may be another's.
             self.data.close()
             self._control.close()
+            self.recorder.close()
             os.close(self.watch)
             # multiprocessing would try to join it at the end of the copy, whose child it is not.
             _children.discard(self._process)
