@@ -87,7 +87,7 @@ class _Census(threading.Thread):
 
     def __init__(self, start_method: str) -> None:
         super().__init__(name="census")
-        self._via_server = start_method == "forkserver"
+        self._via_server = start_method != "spawn"
         self._done = threading.Event()
         self.most = 0
 
@@ -353,6 +353,9 @@ class _Unwilling:
         self._method = method
         self._failures = failures
         self.broken_off = threading.Event()
+
+    def open(self, initializer: Any) -> None:
+        self._method.open(initializer)
 
     def start(self, *args: Any) -> Any:
         if self._failures:
