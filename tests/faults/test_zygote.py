@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from tests.helpers import faults, policies, processes, tasks
+from tests.helpers import faults, inspect, policies, processes, tasks
 from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
@@ -589,3 +589,39 @@ def test_every_worker_is_as_the_host_was_in_the_constructor(
     assert pool.submit(state).result(BOUND) == "as it was"
     replace(pool, pool.submit(tasks.own_pid).result(BOUND))
     assert pool.submit(state).result(BOUND) == "as it was"
+
+
+WITHOUT_PIDFDS = """
+    import os, sys
+    from tests.helpers import tasks
+    from warmpool import TaskTimeout, WarmPool
+
+    del os.pidfd_open
+
+    if __name__ == "__main__":
+        for method in ("fork", "forkserver", "spawn"):
+            with WarmPool(1, start_method=method) as pool:
+                pool.wait_warm(20)
+                hung = pool.options(timeout=0.1).submit(tasks.hang_in_c_with_the_gil)
+                assert isinstance(hung.exception(20), TaskTimeout)
+                os.kill(pool.submit(tasks.own_pid).result(20), 9)
+                print(method, pool.submit(tasks.echo, "served").result(20), flush=True)
+"""
+
+
+def test_workers_of_servers_are_killed_where_there_are_no_pidfds(run_host: RunHost) -> None:
+    host = run_host(WITHOUT_PIDFDS)
+    for method in ("fork", "forkserver", "spawn"):
+        assert host.line() == f"{method} served"
+    assert host.wait() == 0
+    host.wait_deserted()
+
+
+def test_a_pool_may_be_made_on_a_thread_that_ends(make_pool: MakePool) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        pool = threads.submit(make_pool, 1).result(BOUND)
+    seen = pool.submit(inspect.describe).result(BOUND)
+    assert seen["main thread"] is True
+    assert seen["threads"] == ["MainThread", "warmpool-control"]
+    assert seen["new threads are daemonic"] is False
+    assert replace(pool, seen["pid"]) != seen["pid"]
