@@ -36,7 +36,7 @@ class Endpoints:
     control: Connection
     recorder: payload.Descriptor
     initializer: payload.Initializer | None
-    """None: it comes over the data channel. Under ``fork`` it is inherited instead."""
+    """None: it comes over the data channel. Under ``fork`` it is inherited; see ``copied``."""
     inherited: tuple[payload.Descriptor, ...] = ()
     """Descriptors that the pickled initializer refers to (queues, locks)."""
     pickler: str = "pickle"

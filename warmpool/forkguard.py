@@ -1,28 +1,31 @@
 """What a fork of the host must not take along (I7).
 
-A forked copy of the host, be it a worker under ``fork`` or a child that the application forked,
-holds copies of all the supervisor's ends. With those a worker would not notice the death of its
-host while any sibling lives. So every object that owns such an end is enrolled here, and a hook
-closes the copies in each forked child.
+A forked copy of the host, be it a zygote (see :mod:`warmpool.zygote`) or a child that the
+application forked, holds copies of all the supervisor's ends. With those a worker would not notice
+the death of its host while any such copy lives. So every object that owns such an end is enrolled
+here, and a hook closes the copies in each forked child.
 
-The other way round, a worker that is forked while another thread of the host starts a subprocess
-would hold copies of that one's pipes: ``Popen()`` waits for the end of file of one of them, and
-``communicate()`` for that of another, as long as the worker lives. Workers are forked in the
-background, at moments that nobody chose; so such a moment is waited out.
+The other way round, a copy that is made while another thread of the host starts a subprocess would
+hold that one's pipes: ``Popen()`` waits for the end of file of one of them, and ``communicate()``
+for that of another, as long as the copy and its workers live. And a module that another thread was
+importing is half there in the copy, for ever. Such a moment is waited out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
-from multiprocessing import util
+from multiprocessing import resource_tracker, util
 from typing import Protocol
+
+from warmpool import mending
 
 
 class Guarded(Protocol):
@@ -33,9 +36,9 @@ class Guarded(Protocol):
 
 
 class _Making:
-    """Held while an end is made and enrolled, and while a worker is forked.
+    """Held while an end is made and enrolled, and while the host is copied.
 
-    Without it a worker of one pool could be forked between the making of another pool's end and
+    Without it the host could be copied for one pool between the making of another pool's end and
     its enrolment.
     """
 
@@ -48,7 +51,7 @@ _enrolled: weakref.WeakSet[Guarded] = weakref.WeakSet()
 
 
 def making() -> threading.Lock:
-    """The lock to hold while making and enrolling ends, and while forking a worker."""
+    """The lock to hold while making and enrolling ends, and while copying the host."""
     return _making.lock
 
 
@@ -57,33 +60,51 @@ def enroll(guarded: Guarded) -> None:
     _enrolled.add(guarded)
 
 
-# ---------------------------------------------------------------- what a worker must not take along
+def _after_fork_in_child() -> None:
+    _making.lock = threading.Lock()
+    for guarded in list(_enrolled):
+        # Another thread may have closed a descriptor and not have noted it when we were copied.
+        with contextlib.suppress(OSError):
+            guarded.close_after_fork()
+    _enrolled.clear()
 
-QUIET_PATIENCE = 2.0
-"""Seconds that a fork waits for other threads to be done with starting theirs."""
 
-_STARTS_A_PROCESS = frozenset({subprocess.Popen.__init__.__code__, util.spawnv_passfds.__code__})
-_forking = threading.local()
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# ------------------------------------------------------------------- before a process is started
 
 
 @contextlib.contextmanager
-def forking_a_worker() -> Iterator[None]:
-    """Around the fork of a worker."""
-    with making():
-        _forking.worker = True
-        try:
-            yield
-        finally:
-            _forking.worker = False
+def sigint_blocked() -> Iterator[None]:
+    """Around the start of a process that is going to ignore SIGINT."""
+    # A child inherits the mask through fork and exec, and unblocks SIGINT once it ignores it: a
+    # Ctrl-C meant for the host must not hit its imports. The resource tracker is asked for first
+    # since starting it unblocks SIGINT (CPython 3.11), and for a copy of the host to share it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _before_fork() -> None:
-    # Here and not before Process.start(): nothing comes between this and the fork. There is no
-    # event to wait for; the other threads know nothing of us.
-    if getattr(_forking, "worker", False):
-        give_up_at = time.monotonic() + QUIET_PATIENCE
-        while _others_start_a_process() and time.monotonic() < give_up_at:
-            time.sleep(0.001)
+QUIET_PATIENCE = 2.0
+"""Seconds that a copy waits for other threads to be done with what it must not catch them at."""
+
+_STARTS_A_PROCESS = frozenset({subprocess.Popen.__init__.__code__, util.spawnv_passfds.__code__})
+
+
+def wait_for_quiet() -> None:
+    """Wait until no other thread starts a process or imports a module, for a while at most."""
+    # There is no event to wait for; the other threads know nothing of us.
+    give_up_at = time.monotonic() + QUIET_PATIENCE
+    while _others_are_busy() and time.monotonic() < give_up_at:
+        time.sleep(0.001)
+
+
+def _others_are_busy() -> bool:
+    return mending.others_import() or _others_start_a_process()
 
 
 def _others_start_a_process() -> bool:
@@ -95,31 +116,3 @@ def _others_start_a_process() -> bool:
                 return True
             at = at.f_back
     return False
-
-
-_parents_stdin: list[object] = []
-
-
-def _replace_stdin() -> None:
-    # multiprocessing closes sys.stdin in a new worker, and waits for ever for its lock if a thread
-    # of the host was reading at the moment of the fork. So it gets another one to close, and the
-    # host's is kept, since its destructor takes the lock too.
-    _parents_stdin.append(sys.stdin)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-
-
-def _after_fork_in_child() -> None:
-    _making.lock = threading.Lock()
-    if getattr(_forking, "worker", False):
-        _replace_stdin()
-    for guarded in list(_enrolled):
-        # Another thread may have closed a descriptor and not have noted it when we were copied.
-        with contextlib.suppress(OSError):
-            guarded.close_after_fork()
-    _enrolled.clear()
-
-
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -9,12 +9,13 @@ itself and another takes over the rest.
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import queue
 import signal
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from warmpool import forkguard, payload, recorder
@@ -36,7 +37,8 @@ class Launcher:
     Args:
         method: How.
         template: The endpoints of a worker but for the descriptors.
-        initializer: For methods that pickle: its descriptors are handed to each worker.
+        initializer: For methods whose workers inherit it.
+        pickled: For those that pickle it: its descriptors are handed to each worker.
         pool: The pool's name, for those of processes and thread.
         report: Called on the launcher's thread with a worker's number and its process, or what
             went wrong. Must not block.
@@ -64,7 +66,8 @@ class Launcher:
         self._thread = DaemonThread(self._run, f"{pool}-launcher")
 
     def open(self) -> None:
-        """Start the thread."""
+        """Make the method ready and start the thread. *Threads:* the pool's maker."""
+        self._method.open(self._initializer)
         self._thread.start()
 
     # ------------------------------------------------------------------ the supervisor's side
@@ -94,7 +97,7 @@ class Launcher:
         )
         heir._abandoned = self._abandoned
         try:
-            heir.open()
+            heir._thread.start()
         except RuntimeError:
             return None
         self._forsaken = True
@@ -160,23 +163,25 @@ class Launcher:
 
     def _launch(self, worker: int) -> WorkerProcess:
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
+            ours, theirs = _Ends(), _Ends()
+            undo.callback(ours.close)
+            handed_over.callback(theirs.close)
             with forkguard.making():
                 data, childs_data = multiprocessing.Pipe()
+                ours.add(data.close)
+                theirs.add(childs_data.close)
                 control, childs_control = multiprocessing.Pipe()
-                ours = _Ends(data, control)
-                forkguard.enroll(ours)
-            undo.callback(ours.close)
-            handed_over.callback(childs_data.close)
-            handed_over.callback(childs_control.close)
-            descriptor = recorder.create()
-            handed_over.callback(os.close, descriptor)
-            record = recorder.Recorder(descriptor)
-            undo.callback(record.close)
+                ours.add(control.close)
+                theirs.add(childs_control.close)
+                descriptor = recorder.create()
+                theirs.add(functools.partial(os.close, descriptor))
+                record = recorder.Recorder(descriptor)
+                ours.add(record.close)
             endpoints = Endpoints(
                 childs_data,
                 childs_control,
                 payload.Descriptor(descriptor),
-                None if self._pickled is not None else self._initializer,
+                None,
                 tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
                 self._pickler,
                 copied=self._method.name == "fork",
@@ -184,24 +189,45 @@ class Launcher:
             )
             process = self._method.start(endpoints, f"{self._pool}-{worker}")
             undo.callback(_end_bare, process, self._method.via_server)
-            watch = open_death_watch(process)
-            undo.pop_all()
-            started = WorkerProcess(
-                worker, process, watch, data, control, record, via_server=self._method.via_server
-            )
-            forkguard.enroll(started)
+            with forkguard.making():
+                watch = open_death_watch(process)
+                undo.pop_all()
+                ours.disown()
+                started = WorkerProcess(
+                    worker,
+                    process,
+                    watch,
+                    data,
+                    control,
+                    record,
+                    via_server=self._method.via_server,
+                )
+                forkguard.enroll(started)
             return started
 
 
 class _Ends:
-    """The host's ends of a worker that is being started."""
+    """The ends of a worker that is being started: those of one side.
 
-    def __init__(self, data: Connection, control: Connection) -> None:
-        self._ends = (data, control)
+    The host has the worker's side too, for a moment. A copy of the host that is made just then, for
+    another pool, must have neither.
+    """
+
+    def __init__(self) -> None:
+        self._closers: list[Callable[[], object]] = []
+        forkguard.enroll(self)
+
+    def add(self, close: Callable[[], object]) -> None:
+        """Have one more, by what closes it."""
+        self._closers.append(close)
 
     def close(self) -> None:
-        for end in self._ends:
-            end.close()
+        while self._closers:
+            self._closers.pop()()
+
+    def disown(self) -> None:
+        """Leave them to somebody else."""
+        self._closers.clear()
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""

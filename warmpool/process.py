@@ -90,11 +90,10 @@ class WorkerProcess:
         # The group may not exist yet: the worker makes it as its first act.
         try:
             self._signal(signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        except PermissionError:
-            # The host has given up its privileges, or the worker has taken other ones on. The end
-            # of the control channel makes the worker end itself.
+        except (ProcessLookupError, PermissionError):
+            # The host has given up its privileges, or the worker has taken other ones on; or its
+            # server was killed where there are no pidfds. If it is not dead, the end of the control
+            # channel makes it end itself.
             self._control.close()
 
     def _kill_group(self) -> None:
@@ -131,10 +130,11 @@ class WorkerProcess:
                 if isinstance(error, (ProcessLookupError, PermissionError)):
                     raise
                 # The watch is a sentinel: see open_death_watch().
-        if self._poll() is None and not self._via_server:
-            os.kill(self.pid, number)  # Our own child, not reaped: the pid is its own.
-        else:
+        if self._poll() is not None:
             raise ProcessLookupError(self.pid)
+        # Our own child, not reaped: the pid is its own. Or a server's, which writes its status the
+        # moment that it has reaped it; without pidfds there is no better.
+        os.kill(self.pid, number)
 
     # ------------------------------------------------------------------ death
 
@@ -206,8 +206,11 @@ class WorkerProcess:
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
         if self.watch >= 0:  # Else released, and the number may be another's.
-            self.data.close()
+            data = getattr(self, "data", None)
+            if data is not None:  # Else it is being released at this moment.
+                data.close()
             self._control.close()
+            self.recorder.close()
             os.close(self.watch)
             # multiprocessing would try to join it at the end of the copy, whose child it is not.
             _children.discard(self._process)

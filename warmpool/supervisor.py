@@ -105,8 +105,9 @@ class Supervisor:
             RuntimeError: The system has no thread left.
         """
         try:
-            self._callbacks.open()
+            # First: it may copy the host, which is better done without threads of ours.
             self._fleet.open()
+            self._callbacks.open()
             self._thread.start()
         except BaseException:
             # No thread left, or a Ctrl-C.

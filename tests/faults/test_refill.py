@@ -82,7 +82,7 @@ class _Census(threading.Thread):
 
     def __init__(self, start_method: str) -> None:
         super().__init__(name="census")
-        self._via_server = start_method == "forkserver"
+        self._via_server = start_method != "spawn"
         self._done = threading.Event()
         self.most = 0
 

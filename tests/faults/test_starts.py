@@ -120,6 +120,9 @@ class _Unwilling:
         self._failures = failures
         self.broken_off = threading.Event()
 
+    def open(self, initializer: Any) -> None:
+        self._method.open(initializer)
+
     def start(self, *args: Any) -> Any:
         if self._failures:
             raise self._failures.pop(0)

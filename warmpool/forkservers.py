@@ -1,0 +1,125 @@
+"""``forkserver``: a fresh process, without the host's threads, forks the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from multiprocessing import context, forkserver, spawn, util
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from warmpool import child, forkguard, payload, servers
+
+
+class _Server(forkserver.ForkServer):
+    """A fork server of one pool's own.
+
+    The one that ``multiprocessing`` shares cannot be killed when it hangs without harm to others,
+    and would hand its blocked SIGINT on to processes that are none of ours.
+    """
+
+    _forkserver_address: str | None
+    _forkserver_alive_fd: int | None
+    _forkserver_pid: int | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        # What the application told the shared one to preload counts here too.
+        shared: list[str] = getattr(forkserver._forkserver, "_preload_modules", ["__main__"])
+        self.set_forkserver_preload([*shared, "warmpool.child", "warmpool.start"])
+        # The heir of a launcher that hung may be here beside it.
+        self._making = threading.Lock()
+        self.process: servers.ServerProcess | None = None
+        forkguard.enroll(self)
+
+    def ensure_running(self) -> None:
+        """Have a server that lives, as far as can be told."""
+        with self._making:
+            # The base would notice a death too, leave the socket's name behind, and take a status
+            # that somebody else's waitpid(-1) has collected for an error at each start.
+            if self.process is not None and self.process.has_died():
+                self.forget()
+            if self.process is None:
+                with forkguard.making():
+                    super().ensure_running()
+                assert self._forkserver_pid is not None
+                self.process = servers.ServerProcess(self._forkserver_pid)
+
+    def forget(self) -> None:
+        """End it; the next start makes another."""
+        # First: a server that may not be killed ends by this, once its workers have.
+        self.close_after_fork()
+        address = self._forkserver_address
+        if address is not None and not util.is_abstract_socket_namespace(address):
+            # The standard library leaves it behind.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)
+        process, self.process = self.process, None
+        self._forkserver_address = self._forkserver_pid = None
+        if process is not None:
+            process.end()
+
+    def close_after_fork(self) -> None:
+        """See :mod:`warmpool.forkguard`. A server ends when all copies of this are closed."""
+        alive, self._forkserver_alive_fd = self._forkserver_alive_fd, None
+        if alive is not None:
+            os.close(alive)
+
+
+class _Popen(servers.Popen):
+    """As its base, but for the server it asks."""
+
+    def _launch(self, process_obj: _Process) -> None:
+        body = self.dump(spawn.get_preparation_data(process_obj.name), process_obj)
+        self.sentinel, writing = process_obj.server.connect_to_new_process(self._fds)
+        # The child takes the end of file of this one for the end of its parent.
+        self.keep(os.dup(writing), self.sentinel)
+        with open(writing, "wb", closefd=True) as file:
+            file.write(body)
+        self.read_pid()
+
+
+class _Process(context.ForkServerProcess):
+    """A process that is forked by a given server."""
+
+    def __init__(self, server: _Server, endpoints: child.Endpoints, name: str) -> None:
+        super().__init__(target=child.main, args=(endpoints,), name=name, daemon=False)
+        self.server = server
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 - multiprocessing's name
+        return _Popen(process_obj)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["server"]
+        return state
+
+
+class ForkServer:
+    """See :class:`warmpool.start.StartMethod`."""
+
+    name = "forkserver"
+    via_server = True
+    pickles = True
+
+    def __init__(self) -> None:
+        self._server = _Server()
+
+    def open(self, initializer: payload.Initializer) -> None:
+        pass
+
+    def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
+        with forkguard.sigint_blocked():
+            process = _Process(self._server, endpoints, name)
+            process.start()
+        return process
+
+    def break_off(self) -> None:
+        # A start waits for the server's answer: its death is one.
+        if (process := self._server.process) is not None:
+            process.kill()
+
+    def close(self) -> None:
+        self._server.forget()

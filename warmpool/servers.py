@@ -1,0 +1,151 @@
+"""Processes of the host's that fork workers on request: a fork server, a zygote.
+
+The host asks one for a worker, reads the worker's pid from a pipe and, later, its exit status from
+the same. A server is a child of the host's that may die, or stop, at any time; here is how it is
+watched, killed and buried without a wait that has no bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import signal
+import threading
+import time
+from multiprocessing import context, forkserver, popen_forkserver, reduction, util
+from multiprocessing.connection import wait
+from typing import Any
+
+from warmpool import forkguard
+
+END_PATIENCE = 2.0
+"""Seconds that a killed server has to be gone. One in an uninterruptible sleep needs longer, and
+one that took other privileges cannot be killed at all: it ends at the end of its alive pipe."""
+
+_POLL = 0.01
+
+
+class ServerProcess:
+    """A child of the host's, to be watched and killed. *Threads:* any.
+
+    Args:
+        pid: The child's, alive or not collected.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        # A kill on the supervisor's thread must not hit a number that the launcher's has closed.
+        self._lock = threading.Lock()
+        self._collected = False
+        self._watch: int | None = None
+        if hasattr(os, "pidfd_open"):
+            with forkguard.making(), contextlib.suppress(OSError):
+                # ENOSYS, EPERM: as in process.open_death_watch().
+                self._watch = os.pidfd_open(pid)
+                forkguard.enroll(self)
+
+    def has_died(self) -> bool:
+        """Whether it is dead; then its status may have been collected."""
+        with self._lock:
+            if self._watch is not None:
+                return bool(wait([self._watch], 0))
+            return self._collect()
+
+    def kill(self) -> None:
+        """SIGKILL it, if that is possible. Never blocks."""
+        # PermissionError: the host has given its privileges up since.
+        with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._watch is not None:
+                signal.pidfd_send_signal(self._watch, signal.SIGKILL)
+            elif not self._collect():
+                os.kill(self.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill and collect it; leaves it to itself if it is not gone within the patience."""
+        self.kill()
+        give_up_at = time.monotonic() + END_PATIENCE
+        while not self.has_died() and (left := give_up_at - time.monotonic()) > 0:
+            if self._watch is not None:
+                wait([self._watch], left)
+            else:
+                select.select([], [], [], min(_POLL, left))
+        with self._lock:
+            self._collect()
+            watch, self._watch = self._watch, None
+            if watch is not None:
+                os.close(watch)
+
+    def _collect(self) -> bool:
+        if not self._collected:
+            try:
+                self._collected = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:
+                self._collected = True  # By somebody else's waitpid(-1), or an ignored SIGCHLD.
+        return self._collected
+
+    def close_after_fork(self) -> None:
+        """See :mod:`warmpool.forkguard`."""
+        watch, self._watch, self._collected = self._watch, None, True
+        if watch is not None:
+            os.close(watch)
+
+
+class _Kept:
+    """Descriptors that live as long as a process object."""
+
+    def __init__(self, *descriptors: int) -> None:
+        self._descriptors = list(descriptors)
+        forkguard.enroll(self)
+
+    def close(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def close_after_fork(self) -> None:
+        """See :mod:`warmpool.forkguard`."""
+        self.close()
+
+
+class Popen(popen_forkserver.Popen):
+    """What ``multiprocessing`` holds of a process that a server has forked."""
+
+    def __init__(self, process_obj: Any) -> None:
+        # Not the base's, which flushes the host's streams: nothing is copied from the host here,
+        # and another thread may hold a stream's lock for as long as nobody reads its pipe.
+        self._fds: list[int] = []
+        self.returncode: int | None = None
+        self.finalizer: Any = None
+        self._launch(process_obj)
+
+    def _launch(self, process_obj: Any) -> None:
+        """Ask a server for the process, and :meth:`read_pid`."""
+        raise NotImplementedError
+
+    def dump(self, *values: Any) -> bytes:
+        """Pickle; the descriptors in it are noted, and have to be handed over too."""
+        buffer = io.BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            for value in values:
+                reduction.dump(value, buffer)
+        finally:
+            context.set_spawning_popen(None)
+        return buffer.getvalue()
+
+    def keep(self, *descriptors: int) -> None:
+        """Hold these until :meth:`close`."""
+        self.finalizer = util.Finalize(self, _Kept(*descriptors).close)
+
+    def read_pid(self) -> None:
+        """Wait for the server's answer.
+
+        Raises:
+            EOFError: It has died.
+            OSError: It could not fork, or its pipe broke.
+        """
+        answer: int = forkserver.read_signed(self.sentinel)
+        if answer < 0:
+            raise OSError(-answer, f"the server cannot fork: {os.strerror(-answer)}")
+        self.pid = answer
