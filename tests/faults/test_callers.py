@@ -275,12 +275,16 @@ def test_an_interrupted_wait_leaves_the_task_alone(make_pool: MakePool, gate: Ga
     assert not wait([future], BOUND).not_done
 
 
+WAITING = {"wait", "park", "_is_readable_within"}
+"""Functions in which a thread sleeps: a lock's, a parker's."""
+
+
 def _main_thread_waits_in(function: str) -> bool:
     """Whether the main thread waits in a call of that function."""
     main = threading.main_thread().ident
     frame: FrameType | None = sys._current_frames()[main]  # type: ignore[index]
     # Asleep, too: a signal just before the system call would not end that.
-    if frame is None or frame.f_code.co_name != "wait" or processes.state(os.getpid()) != "S":
+    if frame is None or frame.f_code.co_name not in WAITING or processes.state(os.getpid()) != "S":
         return False
     while frame is not None and frame.f_code.co_name != function:
         frame = frame.f_back
