@@ -14,12 +14,11 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from warmpool.answer import may_wait
 from warmpool.callbacks import logger
 from warmpool.errors import PoolClosed
+from warmpool.nolock import NO_LOCK
 from warmpool.parker import Parker, Parkers
 from warmpool.verdict import Box, Encoded, Verdict, verdict_of
 
 T = TypeVar("T")
-
-_SETTLED = frozenset({_base.CANCELLED_AND_NOTIFIED, _base.FINISHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +79,18 @@ class TaskFuture(Future[T], Generic[T]):
 
     # No lock decides anything here, for the supervisor's thread waits for none (I3): each step is
     # one atomic operation, and whoever changes something does so before he looks who waits for it,
-    # while whoever waits says so before he looks whether it has changed. What concurrent.futures'
-    # own functions need of a future, a lock above all, is made when the first of them asks for it.
-    # Base.__init__ would make all of it, for a third of the price of a task.
-    _state = _base.PENDING
+    # while whoever waits says so before he looks whether it has changed.
+    #
+    # concurrent.futures' own functions (wait(), as_completed()) need a lock of each future, and a
+    # state that does not change while they have it. The lock is made when the first of them asks;
+    # Base.__init__ would make one for all, for a third of the price of a task. Who first puts
+    # something in its place decides: they, a lock, and they see the future settled once that was
+    # taken to tell them; or who settles, a lock that is none, and they never see it unsettled.
+    _outcome: str | None = None
     _result: Any = None
     _exception: BaseException | None = None
     _done_callbacks = ()
-    _announced = False
+    _told = False
 
     _started: float | None = None
     _ended: float | None = None
@@ -108,6 +111,12 @@ class TaskFuture(Future[T], Generic[T]):
         if name == "_waiters":
             return self.__dict__.setdefault(name, [])
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        # What concurrent.futures' own functions see.
+        seen = self._told or self.__dict__.get("_condition") is NO_LOCK
+        return _base.PENDING if self._outcome is None or not seen else self._outcome
 
     def __repr__(self) -> str:
         if self.running():
@@ -156,23 +165,21 @@ class TaskFuture(Future[T], Generic[T]):
         # Also when it was cancelled before: who did that may have been interrupted here.
         for parker in self.parked():
             parker.unpark()
-        with self._condition:
-            self.announce()
         while (callback := self.next_callback()) is not None:
             self._call(callback)
         return True
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled. *Threads:* any; never blocks."""
-        return self._state == _base.CANCELLED_AND_NOTIFIED
+        return self._outcome == _base.CANCELLED_AND_NOTIFIED
 
     def running(self) -> bool:
         """Whether a worker has the task. *Threads:* any; never blocks."""
-        return self._attempts > 0 and self._state not in _SETTLED
+        return self._attempts > 0 and self._outcome is None
 
     def done(self) -> bool:
         """Whether the future is settled or cancelled. *Threads:* any; never blocks."""
-        return self._state in _SETTLED
+        return self._outcome is not None
 
     def result(self, timeout: float | None = None) -> T:
         """The task's result; waits for it.
@@ -245,7 +252,7 @@ class TaskFuture(Future[T], Generic[T]):
             return self._verdict or self._decode(self._exception or self._result)
 
     def _wait(self, timeout: float | None) -> None:
-        if self._state in _SETTLED:
+        if self.done():
             return
         if timeout is not None and timeout <= 0:
             raise TimeoutError
@@ -255,17 +262,17 @@ class TaskFuture(Future[T], Generic[T]):
         parked.append(parker)
         woken = False
         try:
-            woken = self._state not in _SETTLED and parker.park(timeout)
+            woken = not self.done() and parker.park(timeout)
         finally:
             if not woken:
                 # In time, or interrupted.
                 with contextlib.suppress(ValueError):
                     parked.remove(parker)
-            if woken or self._state not in _SETTLED:
+            if woken or not self.done():
                 parkers.give_back(parker)
             else:
                 parkers.lose(parker)  # Whoever has settled the future may be about to unpark it.
-        if self._state not in _SETTLED:
+        if not self.done():
             raise TimeoutError
 
     def _decode(self, held: Box | Encoded | BaseException) -> Verdict:
@@ -328,14 +335,18 @@ class TaskFuture(Future[T], Generic[T]):
         """
         if self._ended is None:
             self._ended = now
-        self._state = _base.CANCELLED_AND_NOTIFIED
+        self._become(_base.CANCELLED_AND_NOTIFIED)
 
     def _settle(self, now: float, result: Any, error: BaseException | None) -> None:
-        if self._state in _SETTLED:
+        if self._outcome is not None:
             return
         self._ended = now
         self._result, self._exception = result, error
-        self._state = _base.FINISHED
+        self._become(_base.FINISHED)
+
+    def _become(self, outcome: str) -> None:
+        self._outcome = outcome
+        self.__dict__.setdefault("_condition", NO_LOCK)
 
     def parked(self) -> Sequence[Parker]:
         """Take those whom a settled future has yet to wake; the taker has to."""
@@ -346,41 +357,29 @@ class TaskFuture(Future[T], Generic[T]):
     @property
     def has_audience(self) -> bool:
         """Whether anybody is to be told of the settlement who does not wait in ``result()``."""
-        return "_condition" in self.__dict__ or "_callbacks" in self.__dict__
+        return self.has_waiters or "_callbacks" in self.__dict__
 
-    def announce(self) -> None:
-        """Tell ``concurrent.futures.wait()`` and its like; with the lock held, any number of times.
+    @property
+    def has_waiters(self) -> bool:
+        """Whether ``concurrent.futures.wait()`` or one like it saw the future unsettled."""
+        return self.__dict__["_condition"] is not NO_LOCK
 
-        Not as ``set_result()`` does, which settles, takes the lock and calls the callbacks too.
+    def tell_waiters(self) -> None:
+        """Tell those. *Threads:* those that may wait for locks of the user's; any number of times.
+
+        Not as ``set_result()`` does, which settles and calls the callbacks too.
         """
-        if self._announced:
-            return
-        self._announced = True
-        for waiter in self._waiters:
-            if self._state == _base.CANCELLED_AND_NOTIFIED:
-                waiter.add_cancelled(self)
-            elif self._exception is None:
-                waiter.add_result(self)
-            else:
-                waiter.add_exception(self)
-        self._condition.notify_all()
-
-    def try_lock(self) -> bool:
-        """Take the lock that :meth:`announce` wants, unless that would have to be waited for.
-
-        ``concurrent.futures.wait()`` and its like hold it for moments in the user's threads; a
-        signal handler that runs in such a moment may wait for the supervisor.
-        """
-        taken: bool = self._condition.acquire(blocking=False)
-        return taken
-
-    def lock(self) -> None:
-        """Take the lock, for as long as it takes."""
-        self._condition.acquire()
-
-    def unlock(self) -> None:
-        """Give it back."""
-        self._condition.release()
+        with self._condition:
+            if self._told:
+                return
+            self._told = True
+            for waiter in self._waiters:
+                if self.cancelled():
+                    waiter.add_cancelled(self)
+                elif self._exception is None:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
 
     def _claim(self) -> bool:
         # Decides between dispatch and cancel.

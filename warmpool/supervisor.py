@@ -85,7 +85,7 @@ class Supervisor:
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self.inbox.post)
         self.lender = Lender(self._fleet, self._loop, self.inbox.post)
         self._callbacks = CallbackRunner(f"{name}-callbacks")
-        self._announcer = Announcer(self._loop, self._callbacks, name)
+        self._announcer = Announcer(self._callbacks, name)
         self._follow_ups: deque[ev.Event] = deque()
         self._submissions: dict[int, Submission] = {}
         # Invariant: those that the core has, and has not answered.
@@ -133,8 +133,9 @@ class Supervisor:
     def join(self, timeout: float) -> None:
         """Wait for the ends of its threads, so many seconds in all. *Threads:* any; blocks."""
         deadline = time.monotonic() + timeout
-        for join in (self._thread.join, self._fleet.join, self._callbacks.join):
-            join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
+        parts = (self._thread, self._fleet, self._announcer, self._callbacks)
+        for part in parts:
+            part.join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
 
     def end_error(self) -> WarmpoolError:
         """What whoever asks for something after the end is told."""
@@ -201,8 +202,9 @@ class Supervisor:
     def _earliest(self) -> float | None:
         """When something is to be done unasked."""
         earliest = _earlier(self._core.next_deadline(), self._loop.next_timer())
-        if not self._callbacks.is_empty:
-            earliest = _earlier(earliest, self._callbacks.relieve(time.monotonic()))
+        for runner in (self._callbacks, self._announcer):
+            if not runner.is_empty:
+                earliest = _earlier(earliest, runner.relieve(time.monotonic()))
         return earliest
 
     def _unpark(self) -> None:

@@ -1,15 +1,17 @@
-"""Telling of a settled future while somebody holds its lock."""
+"""Telling of a settled future while somebody holds locks that are needed for it."""
 
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import wait
 
 import pytest
 
 from tests.helpers.waiting import BOUND
 from warmpool import payload
-from warmpool.announcer import FIRST_RETRY, LONGEST_RETRY, Announcer
+from warmpool.announcer import Announcer, announce_waiting
+from warmpool.callbacks import PATIENCE, CallbackRunner
 from warmpool.future import TaskFuture
 from warmpool.parker import Parkers
 
@@ -25,125 +27,144 @@ class Control:
         pass
 
 
-class Loop:
-    def __init__(self):
-        self.timers = []
-
-    def call_at(self, when, callback):
-        self.timers.append((when, callback))
-
-
-class Callbacks:
-    def __init__(self):
-        self.calls = []
-
-    def put(self, function, *args):
-        self.calls.append((function, args))
-
-
-@pytest.fixture
-def loop():
-    return Loop()
-
-
 @pytest.fixture
 def callbacks():
-    return Callbacks()
+    runner = CallbackRunner("test-callbacks")
+    runner.open()
+    yield runner
+    runner.close()
+    runner.join(BOUND)
 
 
 @pytest.fixture
-def announcer(loop, callbacks):
-    return Announcer(loop, callbacks, "test")
+def announcer(callbacks):
+    announcer = Announcer(callbacks, "test")
+    yield announcer
+    announcer.close()
+    announcer.join(BOUND)
 
 
-def settled():
+def future():
     future = TaskFuture(Control(), 1, 0.0)
     future.handed_over(1, 0.0)
-    future.settle_returned(bytes(payload.dumps(5)), 1.0)
     return future
 
 
-class Holder:
-    """Another thread that holds a future's lock, as a stopped wait() does."""
+def settle(future):
+    future.settle_returned(bytes(payload.dumps(5)), 1.0)
 
-    def __init__(self, future):
-        self._release, self._held = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._hold, args=(future,))
+
+class Waiter:
+    """A thread in ``concurrent.futures.wait()``."""
+
+    def __init__(self, *futures):
+        self.done = threading.Event()
+        self._thread = threading.Thread(target=self._wait, args=(futures,))
         self._thread.start()
-        assert self._held.wait(BOUND)
+        while not all(future.__dict__.get("_waiters") for future in futures):
+            time.sleep(0)
 
-    def _hold(self, future):
-        with future._condition:
-            self._held.set()
-            self._release.wait(BOUND)
+    def _wait(self, futures):
+        assert not wait(futures, BOUND).not_done
+        self.done.set()
 
-    def release(self):
-        self._release.set()
-        self._thread.join()
-
-
-def test_a_free_lock_is_taken_at_once(announcer, loop, callbacks):
-    future = settled()
-    future._condition  # noqa: B018 - made by who asks for it, as wait() does
-    announcer.announce(future)
-    assert not loop.timers
-    assert not callbacks.calls
+    def join(self):
+        self._thread.join(BOUND)
+        assert self.done.is_set()
 
 
-def test_callbacks_go_to_their_runner(announcer, callbacks):
-    future = TaskFuture(Control(), 1, 0.0)
-    future.add_done_callback(print)
-    future.handed_over(1, 0.0)
-    future.settle_returned(bytes(payload.dumps(5)), 1.0)
-    assert future.has_audience
-    announcer.announce(future)
-    assert callbacks.calls == [(print, (future,))]
+def held(lock):
+    """Another thread that holds a lock, as one does that a debugger has stopped."""
+    release, holds = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            holds.set()
+            release.wait(BOUND)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holds.wait(BOUND)
+    return release, thread
 
 
-def test_a_taken_lock_is_tried_again_ever_more_rarely(announcer, loop, monkeypatch):
-    monkeypatch.setattr("warmpool.announcer.time.monotonic", lambda: 0.0)
-    futures = [settled() for _ in range(3)]
-    holders = [Holder(future) for future in futures]
-    for future in futures:
-        announcer.announce(future)
-    assert len(loop.timers) == 1, "one timer for all of them"
-    for _ in range(10):
-        loop.timers[-1][1]()
-    waits = [when for when, _ in loop.timers]
-    assert waits[0] == FIRST_RETRY
-    assert waits == sorted(waits)
-    assert waits[-1] == LONGEST_RETRY
-    for holder in holders:
-        holder.release()
-    loop.timers[-1][1]()
-    assert not announcer._waiting
-    assert len(loop.timers) == 11
-    assert not wait(futures, timeout=0).not_done
+def test_nobody_is_told_who_does_not_ask(announcer):
+    lonely = future()
+    settle(lonely)
+    assert not lonely.has_audience
 
 
-def test_at_the_end_a_thread_that_may_wait_takes_over(announcer):
-    future = TaskFuture(Control(), 1, 0.0)
+def test_who_waits_is_told_by_a_thread_that_is_started_then(announcer):
+    one, two = future(), future()
+    waiter = Waiter(one, two)
+    for each in (one, two):
+        settle(each)
+        announcer.announce(each)
+    assert not announcer.is_empty
+    announcer.relieve(time.monotonic())
+    waiter.join()
+
+
+def test_a_held_lock_holds_up_neither_the_announcing_thread_nor_another_future(announcer):
+    one, two = future(), future()
+    waiters = [Waiter(one), Waiter(two)]
+    release, holder = held(one._condition)
+    settle(one)
+    announcer.announce(one)
+    announcer.relieve(time.monotonic())
+    settle(two)
+    announcer.announce(two)
+    announcer.relieve(time.monotonic() + 2 * PATIENCE)
+    waiters[1].join()
+    assert not waiters[0].done.is_set()
+    release.set()
+    waiters[0].join()
+    holder.join()
+
+
+def test_the_lock_of_a_waiters_event_holds_up_nobody_else(announcer):
+    # That, and not the future's, is what a signal handler finds taken that interrupts wait().
+    one, two = future(), future()
+    waiters = [Waiter(one), Waiter(two)]
+    release, holder = held(one._waiters[0].event._cond)
+    settle(one)
+    announcer.announce(one)
+    announcer.relieve(time.monotonic())
+    settle(two)
+    announcer.announce(two)
+    announcer.relieve(time.monotonic() + 2 * PATIENCE)
+    waiters[1].join()
+    release.set()
+    waiters[0].join()
+    holder.join()
+
+
+def test_callbacks_go_to_their_runner(announcer):
     called = threading.Event()
-    future.add_done_callback(lambda _: called.set())
-    future.handed_over(1, 0.0)
-    future.settle_returned(bytes(payload.dumps(5)), 1.0)
-    holder = Holder(future)
-    announcer.announce(future)
-    announcer.close()
-    assert not called.is_set()
-    holder.release()
+    each = future()
+    each.add_done_callback(lambda _: called.set())
+    settle(each)
+    assert each.has_audience
+    announcer.announce(each)
     assert called.wait(BOUND)
 
 
-def test_without_a_thread_the_end_itself_waits(announcer, monkeypatch):
-    def none_left(_):
-        raise RuntimeError("can't start new thread")
-
-    future = settled()
-    holder = Holder(future)
-    announcer.announce(future)
-    monkeypatch.setattr("warmpool.announcer.threading.Thread.start", none_left)
-    holder._release.set()
+def test_at_the_end_the_rest_is_told(announcer):
+    one = future()
+    waiter = Waiter(one)
+    settle(one)
+    announcer.announce(one)
     announcer.close()
-    holder._thread.join()
-    assert future._announced
+    waiter.join()
+
+
+def test_a_thread_that_may_wait_tells_by_itself(caplog):
+    one, called = future(), []
+    waiter = Waiter(one)
+    one.add_done_callback(lambda _: 1 / 0)
+    one.add_done_callback(called.append)
+    settle(one)
+    announce_waiting(one)
+    waiter.join()
+    assert called == [one]
+    assert "exception calling callback" in caplog.text

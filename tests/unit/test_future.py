@@ -53,9 +53,8 @@ def settle(method, *args):
         parker.unpark()
     if not future.has_audience:
         return []
-    future.lock()
-    future.announce()
-    future.unlock()
+    if future.has_waiters:
+        future.tell_waiters()
     callbacks = []
     while (callback := future.next_callback()) is not None:
         callbacks.append(callback)
@@ -390,3 +389,48 @@ def test_a_settled_future_stays_as_it_is(future):
     settle(future.settle_failed, PoolClosed("closed"), 2.0)
     assert future.result() == 5
     assert future.info.ended == 1.0
+
+
+def test_a_state_that_others_look_at_twice_does_not_change_in_between(future):
+    # wait() looks which futures are done, then counts those that are not, under their locks. Were
+    # the last one settled between the two, it would wait for what it counted as none.
+    future.handed_over(1, 0.0)
+    with future._condition:
+        assert future._state == "PENDING"
+        settle_only = threading.Thread(target=future.settle_returned, args=(encoded(1), 1.0))
+        settle_only.start()
+        settle_only.join()
+        assert future.done()
+        assert future.result(0) == 1
+        assert future._state == "PENDING"
+    assert future.has_waiters
+    future.tell_waiters()
+    assert future._state == "FINISHED"
+    assert not wait([future], timeout=0).not_done
+
+
+def test_what_is_settled_before_anybody_looks_needs_no_lock(future):
+    future.handed_over(1, 0.0)
+    settle(future.settle_returned, encoded(1), 1.0)
+    assert not future.has_waiters
+    assert future._state == "FINISHED"
+    assert not wait([future], timeout=0).not_done
+    assert list(as_completed([future], timeout=0)) == [future]
+
+
+def test_wait_and_settle_race_with_one_outcome(control):
+    for n in range(300):
+        futures = [TaskFuture(control, n, 0.0) for _ in range(3)]
+        start = threading.Barrier(2)
+
+        def settle_all(futures=futures, start=start):
+            start.wait()
+            for future in futures:
+                future.handed_over(1, 0.0)
+                settle(future.settle_returned, encoded(1), 1.0)
+
+        thread = threading.Thread(target=settle_all)
+        thread.start()
+        start.wait()
+        assert len(wait(futures, timeout=20).done) == 3
+        thread.join()
