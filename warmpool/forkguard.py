@@ -95,16 +95,16 @@ QUIET_PATIENCE = 2.0
 _STARTS_A_PROCESS = frozenset({subprocess.Popen.__init__.__code__, util.spawnv_passfds.__code__})
 
 
-def wait_for_quiet() -> None:
-    """Wait until no other thread starts a process or imports a module, for a while at most."""
+def wait_for_quiet(give_up_at: float) -> None:
+    """Wait until :func:`is_quiet`, but not past a time on the monotonic clock."""
     # There is no event to wait for; the other threads know nothing of us.
-    give_up_at = time.monotonic() + QUIET_PATIENCE
-    while _others_are_busy() and time.monotonic() < give_up_at:
+    while not is_quiet() and time.monotonic() < give_up_at:
         time.sleep(0.001)
 
 
-def _others_are_busy() -> bool:
-    return mending.others_import() or _others_start_a_process()
+def is_quiet() -> bool:
+    """Whether no other thread is starting a process or importing a module."""
+    return not mending.others_import() and not _others_start_a_process()
 
 
 def _others_start_a_process() -> bool:

@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from multiprocessing import context
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -36,8 +37,17 @@ class Zygote:
     def __init__(self, initializer: payload.Initializer) -> None:
         # Two threads may ask: the heir of a launcher that hung, and that one.
         self._sending = threading.Lock()
-        forkguard.wait_for_quiet()
-        mending.flush_strange_streams()
+        give_up_at = time.monotonic() + forkguard.QUIET_PATIENCE
+        while True:
+            forkguard.wait_for_quiet(give_up_at)
+            mending.flush_strange_streams()
+            self._copy(initializer)
+            if time.monotonic() >= give_up_at or forkguard.is_quiet():
+                break
+            # Another thread may have begun between the look and the fork.
+            self.end()
+
+    def _copy(self, initializer: payload.Initializer) -> None:
         with forkguard.sigint_blocked(), forkguard.making():
             self._link, theirs = socket.socketpair()
             with theirs:
