@@ -111,7 +111,7 @@ class ForkServer:
         pass
 
     def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
-        with forkguard.sigint_blocked():
+        with forkguard.signals_blocked():
             process = _Process(self._server, endpoints, name)
             process.start()
         return process

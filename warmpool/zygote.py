@@ -11,8 +11,10 @@ the zygote ends. A zygote that died is replaced by another copy, made on the lau
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
+import signal
 import socket
 import struct
 import threading
@@ -22,6 +24,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from warmpool import child, copied, forkguard, mending, payload, servers
+
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+# The host may have given SIGPIPE its default again, and is not to die of a dead zygote.
 
 
 class Zygote:
@@ -48,7 +53,9 @@ class Zygote:
             self.end()
 
     def _copy(self, initializer: payload.Initializer) -> None:
-        with forkguard.sigint_blocked(), forkguard.making():
+        # All of them: a handler of the host's (an arbiter's SIGTERM, say) must not run in the copy.
+        everything = signal.valid_signals()
+        with forkguard.signals_blocked(everything) as mask, forkguard.making():
             self._link, theirs = socket.socketpair()
             with theirs:
                 # Its hook closes the copy of our end, in this copy of the host as in all others.
@@ -59,7 +66,7 @@ class Zygote:
                     self._link.close()
                     raise
                 if pid == 0:
-                    copied.live(theirs, initializer)
+                    copied.live(theirs, initializer, mask)
         self.process = servers.ServerProcess(pid)
 
     def ask(self, body: bytes, descriptors: list[int]) -> None:
@@ -69,9 +76,10 @@ class Zygote:
             OSError: The zygote is dead.
         """
         message = struct.pack(copied.HEADER, len(body)) + body
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         with self._sending:
-            sent = socket.send_fds(self._link, [message], descriptors)
-            self._link.sendall(message[sent:])
+            sent = self._link.sendmsg([message], [rights], _NO_SIGNAL)
+            self._link.sendall(message[sent:], _NO_SIGNAL)
 
     def end(self) -> None:
         """End it."""

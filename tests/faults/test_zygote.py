@@ -482,6 +482,29 @@ def test_close_ends_with_a_stopped_zygote(make_pool: MakePool, gate: Gate) -> No
     assert not processes.is_running(zygote)
 
 
+SIGPIPE = """
+    import os, signal
+    from warmpool import payload, zygote
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    dead = zygote.Zygote(payload.Initializer(None))
+    dead.process.kill()
+    while not dead.process.has_died():
+        pass
+    try:
+        dead.ask(b"a worker", [0])
+    except BrokenPipeError:
+        print("refused", flush=True)
+    dead.end()
+"""
+
+
+def test_asking_a_dead_zygote_harms_no_host_that_dies_of_sigpipe(run_host: RunHost) -> None:
+    host = run_host(SIGPIPE)
+    assert host.line() == "refused"
+    assert host.wait() == 0
+
+
 def test_a_constructor_that_cannot_fork_leaves_it_to_the_first_start(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
