@@ -139,6 +139,7 @@ class Fork:
         self._initializer = payload.Initializer(None)
         self._making = threading.Lock()
         self._zygote: Zygote | None = None
+        self._closed = False
 
     def open(self, initializer: payload.Initializer) -> None:
         self._initializer = initializer
@@ -152,7 +153,12 @@ class Fork:
                 self._forget()
             if self._zygote is None:
                 self._zygote = Zygote(self._initializer)
-            return self._zygote
+            zygote = self._zygote
+        if self._closed:
+            # The thread of a start that was left to itself comes to life when all is over.
+            self._forget()
+            raise ProcessLookupError("the pool has ended")
+        return zygote
 
     def _forget(self) -> None:
         zygote, self._zygote = self._zygote, None
@@ -170,5 +176,6 @@ class Fork:
             zygote.process.kill()
 
     def close(self) -> None:
+        self._closed = True
         self._forget()
         self._initializer = payload.Initializer(None)
