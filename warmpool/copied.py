@@ -139,6 +139,11 @@ class _Zygote:
             return False
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
+        if len(descriptors) < 2:
+            # No descriptor left here. The host sees the end of the status's pipe.
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return True
         status, parent, *handed = descriptors
         try:
             pid = os.fork()

@@ -138,7 +138,7 @@ def _be_the_main_thread() -> None:
     # the threads of tasks would inherit.
     thread: Any = threading.main_thread()
     thread._daemonic = False
-    thread.name = "MainThread"
+    thread._name = "MainThread"  # Not by its setter, which renames the process in 3.14.
 
 
 def _mend_multiprocessing() -> None:

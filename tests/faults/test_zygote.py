@@ -10,6 +10,7 @@ import io
 import logging
 import multiprocessing
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -480,6 +481,20 @@ def test_close_ends_with_a_stopped_zygote(make_pool: MakePool, gate: Gate) -> No
     pool.close()
     assert running.done()
     assert not processes.is_running(zygote)
+
+
+def test_a_zygote_without_descriptors_for_a_while_goes_on(make_pool: MakePool) -> None:
+    with policies.use(policies.PATIENT):
+        pool = make_pool(1)
+    worker = pool.submit(tasks.own_pid).result(BOUND)
+    zygote = zygote_of(worker)
+    before = resource.prlimit(
+        zygote, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: pool.stats().workers_failed >= 3, "starts fail")
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, before)
+    assert zygote_of(pool.submit(tasks.own_pid).result(BOUND)) == zygote
 
 
 SIGPIPE = """
