@@ -24,7 +24,6 @@ from warmpool import child, mending, payload
 HEADER = "!I"
 _HEADER = struct.Struct(HEADER)
 _DESCRIPTORS_AT_MOST = 250
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _initializer: payload.Initializer | None = None
 _handed: list[int] = []
@@ -47,14 +46,20 @@ def main(endpoints: child.Endpoints) -> None:
     child.main(endpoints)
 
 
-def live(link: socket.socket, initializer: payload.Initializer) -> NoReturn:
-    """Be a zygote, until the host closes the link or is gone."""
+def live(link: socket.socket, initializer: payload.Initializer, mask: set[Any]) -> NoReturn:
+    """Be a zygote, until the host closes the link or is gone.
+
+    Args:
+        link: The zygote's end.
+        initializer: The workers'.
+        mask: Signals that the host had blocked. Now all are.
+    """
 
     def serve() -> int:
         global _initializer
         _initializer = initializer
         mending.mend()
-        _Zygote(link).serve()
+        _Zygote(link, mask).serve()
         return 0
 
     # Way out: nobody waits for workers any more. Or an error of ours: the next start finds out.
@@ -75,22 +80,26 @@ def _run(function: Callable[[], int]) -> NoReturn:
 
 
 class _Zygote:
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, mask: set[Any]) -> None:
         self._link = link
         self._statuses: dict[int, int] = {}
         # Invariant: where the exit status of each living worker goes.
-        self._disposition = _drop_handlers()
+        _drop_handlers()
         # Of its own: what a terminal sends to the foreground group is meant for the host.
         os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._dispositions = {
+            signal.SIGPIPE: signal.signal(signal.SIGPIPE, signal.SIG_IGN),
+            signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda *_: None),
+        }
         self._deaths, self._wakeup = os.pipe()
         os.set_blocking(self._deaths, False)
         os.set_blocking(self._wakeup, False)
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._mask = signal.pthread_sigmask(
-            signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGCHLD, signal.SIGTERM}
-        )
+        # Workers unblock SIGINT once they ignore it.
+        self._mask = mask | {signal.SIGINT}
+        mine = {signal.SIGINT, signal.SIGCHLD, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask - mine)
 
     def serve(self) -> None:
         """Fork and collect until the link ends."""
@@ -120,14 +129,21 @@ class _Zygote:
 
     def _answer(self) -> bool:
         """Do as the next request says; False if there is none to come."""
-        body, descriptors, _, _ = socket.recv_fds(
-            self._link, _HEADER.size, _DESCRIPTORS_AT_MOST, _CLOSE_ON_EXEC
-        )
-        if not body:
+        header, descriptors, _, _ = socket.recv_fds(self._link, _HEADER.size, _DESCRIPTORS_AT_MOST)
+        header += self._receive(_HEADER.size - len(header))
+        if len(header) < _HEADER.size:
             return False
-        body += self._receive(_HEADER.size - len(body))
-        (size,) = _HEADER.unpack(body)
+        (size,) = _HEADER.unpack(header)
         body = self._receive(size)
+        if len(body) < size:
+            return False
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        if len(descriptors) < 2:
+            # No descriptor left here. The host sees the end of the status's pipe.
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return True
         status, parent, *handed = descriptors
         try:
             pid = os.fork()
@@ -146,18 +162,17 @@ class _Zygote:
         return True
 
     def _receive(self, size: int) -> bytes:
+        """So many bytes, or less if the link ends before that."""
         parts = []
-        while size:
-            part = self._link.recv(size)
-            if not part:
-                raise EOFError("the host died in the middle of a request")
+        while size and (part := self._link.recv(size)):
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
     def _be_a_worker(self, body: bytes, status: int, parent: int, handed: list[int]) -> int:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, self._disposition)
+        for number, disposition in self._dispositions.items():
+            signal.signal(number, disposition or signal.SIG_DFL)
         self._link.close()
         for descriptor in (self._deaths, self._wakeup, status, *self._statuses.values()):
             os.close(descriptor)
@@ -173,10 +188,9 @@ def _tell(status: int, number: int) -> None:
         forkserver.write_signed(status, number)
 
 
-def _drop_handlers() -> Any:
-    """Have no handler of the host's run here; returns what workers do at SIGCHLD."""
+def _drop_handlers() -> None:
+    # The host's are not to run here.
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    return signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL

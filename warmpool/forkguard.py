@@ -21,9 +21,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import resource_tracker, util
-from typing import Protocol
+from typing import Any, Protocol
 
 from warmpool import mending
 
@@ -76,15 +76,15 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @contextlib.contextmanager
-def sigint_blocked() -> Iterator[None]:
-    """Around the start of a process that is going to ignore SIGINT."""
+def signals_blocked(signals: Iterable[int] = (signal.SIGINT,)) -> Iterator[set[Any]]:
+    """Around the start of a process that is going to ignore SIGINT; gives the mask before."""
     # A child inherits the mask through fork and exec, and unblocks SIGINT once it ignores it: a
     # Ctrl-C meant for the host must not hit its imports. The resource tracker is asked for first
     # since starting it unblocks SIGINT (CPython 3.11), and for a copy of the host to share it.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        yield
+        yield before
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -95,16 +95,16 @@ QUIET_PATIENCE = 2.0
 _STARTS_A_PROCESS = frozenset({subprocess.Popen.__init__.__code__, util.spawnv_passfds.__code__})
 
 
-def wait_for_quiet() -> None:
-    """Wait until no other thread starts a process or imports a module, for a while at most."""
+def wait_for_quiet(give_up_at: float) -> None:
+    """Wait until :func:`is_quiet`, but not past a time on the monotonic clock."""
     # There is no event to wait for; the other threads know nothing of us.
-    give_up_at = time.monotonic() + QUIET_PATIENCE
-    while _others_are_busy() and time.monotonic() < give_up_at:
+    while not is_quiet() and time.monotonic() < give_up_at:
         time.sleep(0.001)
 
 
-def _others_are_busy() -> bool:
-    return mending.others_import() or _others_start_a_process()
+def is_quiet() -> bool:
+    """Whether no other thread is starting a process or importing a module."""
+    return not mending.others_import() and not _others_start_a_process()
 
 
 def _others_start_a_process() -> bool:

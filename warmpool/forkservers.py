@@ -30,6 +30,7 @@ class _Server(forkserver.ForkServer):
         self.set_forkserver_preload([*shared, "warmpool.child", "warmpool.start"])
         # The heir of a launcher that hung may be here beside it.
         self._making = threading.Lock()
+        self._closed = False
         self.process: servers.ServerProcess | None = None
         forkguard.enroll(self)
 
@@ -45,6 +46,15 @@ class _Server(forkserver.ForkServer):
                     super().ensure_running()
                 assert self._forkserver_pid is not None
                 self.process = servers.ServerProcess(self._forkserver_pid)
+        if self._closed:
+            # The thread of a start that was left to itself comes to life when all is over.
+            self.forget()
+            raise ProcessLookupError("the pool has ended")
+
+    def close(self) -> None:
+        """End it for good."""
+        self._closed = True
+        self.forget()
 
     def forget(self) -> None:
         """End it; the next start makes another."""
@@ -111,7 +121,7 @@ class ForkServer:
         pass
 
     def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
-        with forkguard.sigint_blocked():
+        with forkguard.signals_blocked():
             process = _Process(self._server, endpoints, name)
             process.start()
         return process
@@ -122,4 +132,4 @@ class ForkServer:
             process.kill()
 
     def close(self) -> None:
-        self._server.forget()
+        self._server.close()

@@ -36,7 +36,6 @@ class Launcher:
 
     Args:
         method: How.
-        template: The endpoints of a worker but for the descriptors.
         initializer: For methods whose workers inherit it.
         pickled: For those that pickle it: its descriptors are handed to each worker.
         pool: The pool's name, for those of processes and thread.

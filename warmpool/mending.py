@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 
@@ -28,7 +28,7 @@ def mend() -> None:
     _renew_output()
     _finish_imports()
     _be_the_main_thread()
-    _forget_shared_fork_server()
+    _mend_multiprocessing()
     # Nothing of the host's is garbage to the copy: its finalizers are not to run here, and pages
     # that the collector does not write to stay shared.
     gc.freeze()
@@ -138,15 +138,20 @@ def _be_the_main_thread() -> None:
     # the threads of tasks would inherit.
     thread: Any = threading.main_thread()
     thread._daemonic = False
-    thread.name = "MainThread"
+    thread._name = "MainThread"  # Not by its setter, which renames the process in 3.14.
 
 
-def _forget_shared_fork_server() -> None:
-    # multiprocessing's own, if the host uses it: it is no child of the copy, which could not even
-    # ask whether it lives, and would keep it alive.
+def _mend_multiprocessing() -> None:
+    # A thread of the host may have been at it. AttributeError: it is another version's.
+    with contextlib.suppress(AttributeError):
+        resource_tracker._resource_tracker._lock._at_fork_reinit()  # type: ignore[attr-defined]
+    # The fork server that all of the host shares is no child of the copy, which could not even ask
+    # whether it lives, and would keep it alive.
     server: Any = forkserver._forkserver
     alive = getattr(server, "_forkserver_alive_fd", None)
     if alive is not None:
         with contextlib.suppress(OSError):
             os.close(alive)
+    preload = getattr(server, "_preload_modules", ["__main__"])
     server.__init__()
+    server.set_forkserver_preload(preload)

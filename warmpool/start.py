@@ -78,7 +78,7 @@ class _Spawn:
         process = multiprocessing.get_context("spawn").Process(
             target=child.main, args=(endpoints,), name=name, daemon=False
         )
-        with forkguard.sigint_blocked():
+        with forkguard.signals_blocked():
             process.start()
         return process
 

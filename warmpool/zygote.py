@@ -11,16 +11,22 @@ the zygote ends. A zygote that died is replaced by another copy, made on the lau
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
+import signal
 import socket
 import struct
 import threading
+import time
 from multiprocessing import context
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from warmpool import child, copied, forkguard, mending, payload, servers
+
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+# The host may have given SIGPIPE its default again, and is not to die of a dead zygote.
 
 
 class Zygote:
@@ -36,9 +42,20 @@ class Zygote:
     def __init__(self, initializer: payload.Initializer) -> None:
         # Two threads may ask: the heir of a launcher that hung, and that one.
         self._sending = threading.Lock()
-        forkguard.wait_for_quiet()
-        mending.flush_strange_streams()
-        with forkguard.sigint_blocked(), forkguard.making():
+        give_up_at = time.monotonic() + forkguard.QUIET_PATIENCE
+        while True:
+            forkguard.wait_for_quiet(give_up_at)
+            mending.flush_strange_streams()
+            self._copy(initializer)
+            if time.monotonic() >= give_up_at or forkguard.is_quiet():
+                break
+            # Another thread may have begun between the look and the fork.
+            self.end()
+
+    def _copy(self, initializer: payload.Initializer) -> None:
+        # All of them: a handler of the host's (an arbiter's SIGTERM, say) must not run in the copy.
+        everything = signal.valid_signals()
+        with forkguard.signals_blocked(everything) as mask, forkguard.making():
             self._link, theirs = socket.socketpair()
             with theirs:
                 # Its hook closes the copy of our end, in this copy of the host as in all others.
@@ -49,7 +66,7 @@ class Zygote:
                     self._link.close()
                     raise
                 if pid == 0:
-                    copied.live(theirs, initializer)
+                    copied.live(theirs, initializer, mask)
         self.process = servers.ServerProcess(pid)
 
     def ask(self, body: bytes, descriptors: list[int]) -> None:
@@ -59,9 +76,10 @@ class Zygote:
             OSError: The zygote is dead.
         """
         message = struct.pack(copied.HEADER, len(body)) + body
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         with self._sending:
-            sent = socket.send_fds(self._link, [message], descriptors)
-            self._link.sendall(message[sent:])
+            sent = self._link.sendmsg([message], [rights], _NO_SIGNAL)
+            self._link.sendall(message[sent:], _NO_SIGNAL)
 
     def end(self) -> None:
         """End it."""
@@ -121,6 +139,7 @@ class Fork:
         self._initializer = payload.Initializer(None)
         self._making = threading.Lock()
         self._zygote: Zygote | None = None
+        self._closed = False
 
     def open(self, initializer: payload.Initializer) -> None:
         self._initializer = initializer
@@ -134,7 +153,12 @@ class Fork:
                 self._forget()
             if self._zygote is None:
                 self._zygote = Zygote(self._initializer)
-            return self._zygote
+            zygote = self._zygote
+        if self._closed:
+            # The thread of a start that was left to itself comes to life when all is over.
+            self._forget()
+            raise ProcessLookupError("the pool has ended")
+        return zygote
 
     def _forget(self) -> None:
         zygote, self._zygote = self._zygote, None
@@ -152,5 +176,6 @@ class Fork:
             zygote.process.kill()
 
     def close(self) -> None:
+        self._closed = True
         self._forget()
         self._initializer = payload.Initializer(None)

@@ -10,6 +10,7 @@ import io
 import logging
 import multiprocessing
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -68,15 +69,15 @@ def once_waited_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], o
     """Have something done as soon as a copy of the host is seen to wait for other threads."""
 
     def prepare(act: Callable[[], object]) -> None:
-        real, acts = forkguard._others_are_busy, [act]
+        real, acts = forkguard.is_quiet, [act]
 
         def look() -> bool:
-            busy = real()
-            if busy and acts:
+            quiet = real()
+            if not quiet and acts:
                 acts.pop()()
-            return busy
+            return quiet
 
-        monkeypatch.setattr(forkguard, "_others_are_busy", look)
+        monkeypatch.setattr(forkguard, "is_quiet", look)
         monkeypatch.setattr(forkguard, "QUIET_PATIENCE", BOUND)
 
     return prepare
@@ -223,10 +224,11 @@ def test_a_pool_may_be_made_while_its_module_is_imported(
 
 
 class Starting:
-    """A thread that is in the middle of starting a program that reads to the end of its input."""
+    """A thread that is in the middle of starting a program that copies its input to its output."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, *, stdin: int = subprocess.DEVNULL) -> None:
         self._gate = gate
+        self._stdin = stdin
         self._threads = ThreadPoolExecutor(1)
         self.started: Future[subprocess.Popen[bytes]] = Future()
 
@@ -234,7 +236,7 @@ class Starting:
         self.started = self._threads.submit(
             subprocess.Popen,
             ["cat"],
-            stdin=subprocess.PIPE,
+            stdin=self._stdin,
             stdout=subprocess.PIPE,
             preexec_fn=self._gate.hold,
         )
@@ -245,18 +247,14 @@ class Starting:
         self.started.result(BOUND)
 
     def communicate(self) -> bytes:
-        """What comes of it: the end of its input is seen only when nobody else has that pipe."""
+        """What comes of it: the ends of input and output come when nobody else has the pipes."""
+        given = b"all of it" if self._stdin == subprocess.PIPE else None
         with self.started.result(BOUND) as program:
             try:
-                return program.communicate(b"all of it", BOUND)[0]
+                return program.communicate(given, BOUND)[0]
             finally:
                 program.kill()
                 self._threads.shutdown()
-
-    def end(self) -> None:
-        with self.started.result(BOUND) as program:
-            program.kill()
-        self._threads.shutdown()
 
 
 def test_a_program_that_a_thread_starts_is_waited_for(
@@ -269,8 +267,29 @@ def test_a_program_that_a_thread_starts_is_waited_for(
     once_waited_for(program.go_on)
     pool = make_pool(1)
     pool.wait_warm(BOUND)
-    assert program.started.done()
-    program.end()
+    assert program.communicate() == b""
+
+
+def test_a_copy_that_a_starting_program_has_overtaken_is_made_again(
+    make_pool: MakePool,
+    gate: Gate,
+    once_waited_for: Callable[[Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program, real, copies = Starting(gate), os.fork, []
+
+    def fork() -> int:
+        if not copies:
+            program.begin()
+        copies.append(real())
+        return copies[-1]
+
+    monkeypatch.setattr(os, "fork", fork)
+    once_waited_for(program.go_on)
+    pool = make_pool(1)
+    pool.wait_warm(BOUND)
+    assert len(copies) == 2
+    assert program.communicate() == b""
 
 
 def test_a_worker_has_nothing_of_a_program_that_is_started_later(
@@ -278,7 +297,7 @@ def test_a_worker_has_nothing_of_a_program_that_is_started_later(
 ) -> None:
     pool = make_pool(1)
     pid = pool.submit(tasks.own_pid).result(BOUND)
-    program = Starting(gate)
+    program = Starting(gate, stdin=subprocess.PIPE)
     program.begin()
     # Started in the middle of it, and not held up.
     replace(pool, pid)
@@ -462,6 +481,43 @@ def test_close_ends_with_a_stopped_zygote(make_pool: MakePool, gate: Gate) -> No
     pool.close()
     assert running.done()
     assert not processes.is_running(zygote)
+
+
+def test_a_zygote_without_descriptors_for_a_while_goes_on(make_pool: MakePool) -> None:
+    with policies.use(policies.PATIENT):
+        pool = make_pool(1)
+    worker = pool.submit(tasks.own_pid).result(BOUND)
+    zygote = zygote_of(worker)
+    before = resource.prlimit(
+        zygote, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: pool.stats().workers_failed >= 3, "starts fail")
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, before)
+    assert zygote_of(pool.submit(tasks.own_pid).result(BOUND)) == zygote
+
+
+SIGPIPE = """
+    import os, signal
+    from warmpool import payload, zygote
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    dead = zygote.Zygote(payload.Initializer(None))
+    dead.process.kill()
+    while not dead.process.has_died():
+        pass
+    try:
+        dead.ask(b"a worker", [0])
+    except BrokenPipeError:
+        print("refused", flush=True)
+    dead.end()
+"""
+
+
+def test_asking_a_dead_zygote_harms_no_host_that_dies_of_sigpipe(run_host: RunHost) -> None:
+    host = run_host(SIGPIPE)
+    assert host.line() == "refused"
+    assert host.wait() == 0
 
 
 def test_a_constructor_that_cannot_fork_leaves_it_to_the_first_start(
