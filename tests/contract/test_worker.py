@@ -48,14 +48,6 @@ def handled() -> Iterator[None]:
         signal.signal(number, action)
 
 
-def _worker_forked_by_a_thread(request: pytest.FixtureRequest, start_method: str) -> None:
-    """Expect failure where workers are forked by the pool's launcher, a thread of the host's."""
-    if start_method == "fork":
-        reason = "start.py: the fork is made by a daemonic thread of the host, beside its others"
-        mark = pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
-        request.applymarker(mark)
-
-
 @pytest.mark.usefixtures("handled")
 def test_a_worker_has_little_of_its_host(make_pool: MakePool, start_method: str) -> None:
     pool = make_pool(1, name="pool-of-test")
@@ -76,11 +68,8 @@ def test_a_worker_has_little_of_its_host(make_pool: MakePool, start_method: str)
     assert signal.SIGINT in processes.signals(seen["pid"], "SigIgn")
 
 
-def test_a_worker_has_an_ordinary_main_thread(
-    make_pool: MakePool, start_method: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_worker_has_an_ordinary_main_thread(make_pool: MakePool, start_method: str) -> None:
     """Threads that daemonic ones start are daemonic too, and cut off when the worker retires."""
-    _worker_forked_by_a_thread(request, start_method)
     seen = make_pool(1).submit(inspect.describe).result(BOUND)
     assert seen["threads"] == ["MainThread", "warmpool-control"]
     assert seen["new threads are daemonic"] is False
@@ -138,12 +127,10 @@ def test_an_ended_pool_lets_go_of_its_initargs(make_pool: MakePool, start_method
 
 
 def test_a_worker_holds_its_own_ends_and_nobody_elses(
-    make_pool: MakePool, gate: Gate, start_method: str, request: pytest.FixtureRequest
+    make_pool: MakePool, gate: Gate, start_method: str
 ) -> None:
     """I7: else it would see its host's death only when its siblings are gone."""
-    # A fork copies the host's mappings of its siblings' recorders, and the ends that the launcher
-    # of another pool is about to hand over.
-    _worker_forked_by_a_thread(request, start_method)
+    # Both pools start theirs at the same time.
     pool, other = make_pool(3, grace=0.2), make_pool(1)
     for _ in range(3):
         pool.submit(hold, gate)
