@@ -109,7 +109,7 @@ class _Kept:
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="lifetime.py keeps ended supervisors until the next pool is made, and launcher.py its "
+    reason="lifetime.py keeps ended pools' desks until the next pool is made, and launcher.py its "
     "initializer as long as there is a future of the pool",
 )
 def test_an_ended_pool_lets_go_of_its_initargs(make_pool: MakePool, start_method: str) -> None:
