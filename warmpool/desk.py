@@ -30,6 +30,7 @@ class Desk:
         self.name = supervisor.name
         self.parkers = supervisor.parkers
         self.is_foreign = False
+        self._is_shut = False
         self._supervisor = supervisor
         self._inbox = supervisor.inbox
         self._owner = os.getpid()
@@ -39,13 +40,16 @@ class Desk:
         """See :mod:`warmpool.forkguard`."""
         self.is_foreign = True
 
-    def open(self) -> None:
+    def open(self, at_end: Callable[[], object]) -> None:
         """Start the supervisor and, with it, the workers.
+
+        Args:
+            at_end: Called once all is over, on any thread. Must not block.
 
         Raises:
             RuntimeError: The system has no thread left.
         """
-        self._supervisor.open()
+        self._supervisor.open(at_end)
 
     # ------------------------------------------------------------------ tasks
 
@@ -103,7 +107,7 @@ class Desk:
                 "fork: make a pool of its own here"
             )
         health = self._supervisor.health
-        if health is CLOSED or self._inbox.has_ended:
+        if self._is_shut or health is CLOSED or self._inbox.has_ended:
             raise self._supervisor.end_error()
         if health is BROKEN:
             cause = self._supervisor.last_failure
@@ -148,11 +152,13 @@ class Desk:
     # ------------------------------------------------------------------ the end
 
     def shutdown(self, *, cancel_queued: bool) -> None:
-        """Have it finish. Never blocks."""
+        """Have it finish, and take nothing more from now on. Never blocks."""
+        self._is_shut = True
         self._post(ev.ShutdownRequested(cancel_queued))
 
     def close(self, timeout: float | None) -> None:
-        """Have it end within the timeout, in seconds. Never blocks."""
+        """Have it end within the timeout, in seconds; as :meth:`shutdown`."""
+        self._is_shut = True
         self._post(ev.CloseRequested(timeout))
 
     def wait_ended(self, timeout: float | None) -> bool:

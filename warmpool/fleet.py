@@ -105,6 +105,7 @@ class Fleet:
             del self._held[worker]
             self._launcher.end(held.process)
         self._launcher.close()
+        self._initializer = b""
 
     def join(self, timeout: float) -> None:
         """Wait for the launchers' ends, so many seconds each. *Threads:* any."""

@@ -68,6 +68,8 @@ class Launcher:
     def open(self) -> None:
         """Make the method ready and start the thread. *Threads:* the pool's maker."""
         self._method.open(self._initializer)
+        # The method has it as long as it needs it; futures of an ended pool would keep it here.
+        self._initializer = payload.Initializer(None)
         self._thread.start()
 
     # ------------------------------------------------------------------ the supervisor's side

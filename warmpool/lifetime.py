@@ -9,6 +9,7 @@ come too late in a spawned one, where a task may have made a pool, and be gone i
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from multiprocessing import util
@@ -40,14 +41,14 @@ def begin(desk: Desk, grace: float) -> None:
     if _ending == os.getpid():
         raise RuntimeError("the interpreter is ending: no new pool can be made")
     for other in list(_running):
-        if other.has_ended:
+        if other.is_foreign:
             _running.pop(other, None)
     if _hooked != os.getpid():
         util.Finalize(None, _end_all, exitpriority=_BEFORE_ANYTHING_ELSE)
         _hooked = os.getpid()
     # Noted first: a Ctrl-C may leave open() at any line, with threads that run.
     _running[desk] = grace
-    desk.open()
+    desk.open(functools.partial(_running.pop, desk, None))
 
 
 def let_finish(desk: Desk) -> None:

@@ -93,17 +93,22 @@ class Supervisor:
         self._to_unpark: list[Parker] = []
         self.warm_waiters = Waiters()
         self.end_waiters = Waiters()
+        self._at_end: Callable[[], object] | None = None
         self._thread = DaemonThread(self._run, f"{name}-supervisor")
         forkguard.enroll(self)
 
     # ------------------------------------------------------------------ for other threads
 
-    def open(self) -> None:
+    def open(self, at_end: Callable[[], object]) -> None:
         """Start the threads and, with them, the workers.
+
+        Args:
+            at_end: Called when all is over. Must not block.
 
         Raises:
             RuntimeError: The system has no thread left.
         """
+        self._at_end = at_end
         try:
             # First: it may copy the host, which is better done without threads of ours.
             self._fleet.open()
@@ -169,6 +174,10 @@ class Supervisor:
             self.lender.lend(self._core.on_loan(MOST_LEASES), earliest)
         self._unpark()
         ready = self._loop.wait(timeout, inbox)
+        if not ready and timeout:
+            # A stop of this process (a job control signal, a suspended machine) ends the sleep with
+            # nothing to report though something is ready: it may have come in time.
+            ready = self._loop.wait(0.0, ())
         self._hear_of_taken()
         self._loop.call_back(ready)
         for _ in range(len(inbox)):  # Bounded: a storm of submits must not hide the workers.
@@ -311,6 +320,8 @@ class Supervisor:
                 # After a collapse, whose cause may be met here again: the rest has to be done.
                 self._callbacks.put(loglines.log_collapse, self.name, error)
         self.is_over = True
+        if self._at_end is not None:
+            self._at_end()
         self.end_waiters.answer_all()
 
     def _refuse_all(self) -> None:

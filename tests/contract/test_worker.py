@@ -96,22 +96,12 @@ def test_primitives_of_multiprocessing_travel_in_initargs(
     assert value.value == 3
     assert {queue.get(), queue.get()} == {1, 2}
     queue.close()
-    pool.close()
-    # Semaphores go with their last reference, and the ended pool has one until another is made:
-    # see the next test.
-    make_pool(1, start_method="fork", name="another")
 
 
 class _Kept:
     """An argument that can be watched."""
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="lifetime.py keeps ended pools' desks until the next pool is made, and launcher.py its "
-    "initializer as long as there is a future of the pool",
-)
 def test_an_ended_pool_lets_go_of_its_initargs(make_pool: MakePool, start_method: str) -> None:
     argument = _Kept()
     gone = weakref.ref(argument)
@@ -130,7 +120,6 @@ def test_a_worker_holds_its_own_ends_and_nobody_elses(
     make_pool: MakePool, gate: Gate, start_method: str
 ) -> None:
     """I7: else it would see its host's death only when its siblings are gone."""
-    # Both pools start theirs at the same time.
     pool, other = make_pool(3, grace=0.2), make_pool(1)
     for _ in range(3):
         pool.submit(hold, gate)

@@ -179,12 +179,6 @@ STOPPED = """
 """
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="loop.py: select() that a stop interrupts past its deadline reports nothing, though "
-    "something is ready; it has to be asked once more before deadlines are",
-)
 def test_an_answer_that_came_in_time_counts_though_the_host_was_stopped_meanwhile(
     run_host: Callable[..., Host], gate: Gate
 ) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import processes
+from warmpool import lifetime
 
 GRACE = 2.0
 """Seconds that a test's last processes and threads have to be gone."""
@@ -89,8 +90,20 @@ def _threads() -> dict[object, str]:
 
 def _descriptors() -> dict[object, str]:
     # 0 to 2 are pytest's, which redirects them as it captures output.
+    kept = _parkers_of_living_pools()
     found = ((fd, to) for fd, to in processes.descriptors(os.getpid()).items() if fd > 2)
-    return {(fd, target): f"descriptor {fd}: {target}" for fd, target in found}
+    return {(fd, to): f"descriptor {fd}: {to}" for fd, to in found if fd not in kept}
+
+
+def _parkers_of_living_pools() -> set[int]:
+    # A pool that several tests share keeps the pipes by which it once woke somebody.
+    free = [
+        parker
+        for desk in list(lifetime._running)
+        if not desk.has_ended
+        for parker in list(desk.parkers._free)
+    ]
+    return {fd for parker in free for fd in (parker._reading, parker._writing)}
 
 
 def _files(private: Path | None) -> dict[object, str]:

@@ -274,12 +274,6 @@ def test_shutdown_without_waiting_lets_tasks_finish(make_pool: MakePool, gate: G
     pool.shutdown()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="desk.py: shutdown() only leaves word, and ensure_open() looks at what the supervisor's "
-    "thread has made of it",
-)
 def test_nothing_can_be_submitted_once_shutdown_has_returned(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
