@@ -130,9 +130,7 @@ class Snapshot:
         """What is there now and was not then, after a grace.
 
         Args:
-            same_shape: Accept that things were replaced by things of their kind, and any pipes:
-                a pool keeps those that its waiters needed. Whoever shares a pool sees at its end
-                that all of them are gone.
+            same_shape: Accept that things were replaced by things of their kind.
         """
         give_up_at = time.monotonic() + GRACE
         new = self._new(same_shape)
@@ -148,11 +146,7 @@ class Snapshot:
         if not same_shape:
             return new
         more = Counter(map(_kind, now.values())) - Counter(map(_kind, self.things.values()))
-        return {
-            thing: line
-            for thing, line in new.items()
-            if _kind(line) in more and not re.fullmatch(r"descriptor \d+: pipe:.*", line)
-        }
+        return {thing: line for thing, line in new.items() if _kind(line) in more}
 
 
 def _kind(line: str) -> str:
