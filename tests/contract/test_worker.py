@@ -96,10 +96,6 @@ def test_primitives_of_multiprocessing_travel_in_initargs(
     assert value.value == 3
     assert {queue.get(), queue.get()} == {1, 2}
     queue.close()
-    pool.close()
-    # Semaphores go with their last reference, and the ended pool has one until another is made:
-    # see the next test.
-    make_pool(1, start_method="fork", name="another")
 
 
 class _Kept:

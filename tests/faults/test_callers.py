@@ -260,32 +260,35 @@ def test_an_interrupted_wait_leaves_the_task_alone(make_pool: MakePool, gate: Ga
     pool = make_pool(1, start_method="fork")
     future = pool.submit(hold, gate, "unharmed")
     gate.arrived()
+    interrupted = threading.Event()
+
+    def once(_number: int, _frame: Any) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
 
     def interrupt() -> None:
-        until(lambda: _main_thread_waits_in("result"), "the main thread waits")
-        os.kill(os.getpid(), signal.SIGINT)
+        until(lambda: _main_thread_is_in("result"), "the main thread waits")
+        # A signal just before a system call does not end that: the next one does.
+        while not interrupted.wait(0.01):
+            os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, once)
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
     with pytest.raises(KeyboardInterrupt):
         future.result(BOUND)
     interrupting.join()
+    signal.signal(signal.SIGINT, before)
     gate.open()
     assert future.result(BOUND) == "unharmed"
     assert not wait([future], BOUND).not_done
 
 
-WAITING = {"wait", "park", "_is_readable_within"}
-"""Functions in which a thread sleeps: a lock's, a parker's."""
-
-
-def _main_thread_waits_in(function: str) -> bool:
-    """Whether the main thread waits in a call of that function."""
+def _main_thread_is_in(function: str) -> bool:
+    """Whether the main thread is in a call of that function."""
     main = threading.main_thread().ident
     frame: FrameType | None = sys._current_frames()[main]  # type: ignore[index]
-    # Asleep, too: a signal just before the system call would not end that.
-    if frame is None or frame.f_code.co_name not in WAITING or processes.state(os.getpid()) != "S":
-        return False
     while frame is not None and frame.f_code.co_name != function:
         frame = frame.f_back
     return frame is not None

@@ -42,6 +42,7 @@ def test_a_queued_task_can_be_cancelled_and_a_running_one_cannot(
         waiting[0].result(BOUND)
     done, _ = wait(waiting, BOUND)
     assert len(done) == 4
+    assert [future.result(BOUND) for future in running] == [0, 1]
 
 
 def test_cancel_and_dispatch_never_both_win(shared_pool: SharedPool, tmp_path: Path) -> None:

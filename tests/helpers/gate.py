@@ -61,8 +61,12 @@ class Gate:
 
     def hold(self, value: T = None) -> T:  # type: ignore[assignment]
         """Announce, wait, and return the value."""
+        # Opened before: when the test lets this pass, ends, and closes the gate, the pass is lost
+        # for one that has not got so far, and nobody is there any more to open the pipe to.
+        descriptor = os.open(f"{self.path}-passes", os.O_RDONLY)
         self.announce()
-        self.wait()
+        os.read(descriptor, 1)
+        os.close(descriptor)
         return value
 
     # ------------------------------------------------------------------ in the test
