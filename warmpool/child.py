@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -24,26 +23,57 @@ from warmpool import payload, wire
 from warmpool.recorder import Recorder
 
 
-@dataclass(slots=True)
 class Endpoints:
     """What a worker holds of the world (I7): its own ends and nothing else.
 
     Small on purpose: with ``spawn``, ``Process.start()`` blocks for ever when what it has to
     write exceeds a pipe's buffer and the child dies before reading it (cpython#118981).
+
+    Attributes:
+        data: Its end of the data channel.
+        control: Its end of the control channel.
+        recorder: Its flight recorder.
+        initializer: None: it comes over the data channel. Under ``fork`` it is inherited; see
+            ``copied``.
+        inherited: Descriptors that the pickled initializer refers to (queues, locks).
+        pickler: The pool's.
+        copied: Whether this process is a copy of the host (``fork``), with the host's handlers
+            and hooks.
+        interpreter: Whether the process is an interpreter of its own (``spawn``), which ends like
+            any.
     """
 
-    data: Connection
-    control: Connection
-    recorder: payload.Descriptor
-    initializer: payload.Initializer | None
-    """None: it comes over the data channel. Under ``fork`` it is inherited; see ``copied``."""
-    inherited: tuple[payload.Descriptor, ...] = ()
-    """Descriptors that the pickled initializer refers to (queues, locks)."""
-    pickler: str = "pickle"
-    copied: bool = False
-    """Whether this process is a copy of the host (``fork``), with the host's handlers and hooks."""
-    interpreter: bool = False
-    """Whether the process is an interpreter of its own (``spawn``), which ends like any."""
+    __slots__ = (
+        "control",
+        "copied",
+        "data",
+        "inherited",
+        "initializer",
+        "interpreter",
+        "pickler",
+        "recorder",
+    )
+
+    def __init__(
+        self,
+        data: Connection,
+        control: Connection,
+        recorder: payload.Descriptor,
+        initializer: payload.Initializer | None,
+        inherited: tuple[payload.Descriptor, ...] = (),
+        pickler: str = "pickle",
+        *,
+        copied: bool = False,
+        interpreter: bool = False,
+    ) -> None:
+        self.data = data
+        self.control = control
+        self.recorder = recorder
+        self.initializer = initializer
+        self.inherited = inherited
+        self.pickler = pickler
+        self.copied = copied
+        self.interpreter = interpreter
 
 
 def main(endpoints: Endpoints) -> None:

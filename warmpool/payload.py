@@ -13,7 +13,6 @@ import pickle
 import struct
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from multiprocessing import context, reduction
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -201,12 +200,14 @@ def _receive_descriptor(duplicate: Any) -> Descriptor:
 # ------------------------------------------------------------------------------- initializers
 
 
-@dataclass(frozen=True, slots=True)
 class Initializer:
     """What every worker runs before it is ready."""
 
-    function: Callable[..., Any] | None
-    args: tuple[Any, ...] = ()
+    __slots__ = ("args", "function")
+
+    def __init__(self, function: Callable[..., Any] | None, args: tuple[Any, ...] = ()) -> None:
+        self.function = function
+        self.args = args
 
     def run(self) -> None:
         """Run it."""
@@ -239,20 +240,24 @@ class _Spawning:
 _inherited: list[Descriptor] = []
 
 
-@dataclass(frozen=True, slots=True)
 class _Inherited:
-    index: int
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
 
     def detach(self) -> int:
         return os.dup(_inherited[self.index].detach())
 
 
-@dataclass(frozen=True, slots=True)
 class PickledInitializer:
     """An initializer as bytes, with the descriptors it refers to (duplicates, the pool's)."""
 
-    body: bytes
-    descriptors: tuple[int, ...] = ()
+    __slots__ = ("body", "descriptors")
+
+    def __init__(self, body: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        self.body = body
+        self.descriptors = descriptors
 
     def close(self) -> None:
         """Close the duplicates."""
