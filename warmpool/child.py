@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -95,7 +96,7 @@ def main(endpoints: Endpoints) -> None:
     # Way out: told to stop, or the initializer raised. Multiprocessing runs the Finalize hooks
     # and waits for non-daemonic threads and children; the supervisor's grace bounds that.
     if not endpoints.interpreter:
-        # Before 3.12 only an interpreter of its own runs these by itself.
+        # Only an interpreter of its own runs these by itself.
         atexit._run_exitfuncs()
 
 
@@ -119,6 +120,8 @@ def _drop_inherited_state() -> None:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
     atexit._clear()
+    # One of them is multiprocessing's, which runs Finalize hooks: from 3.13 on the only one to.
+    atexit.register(util._exit_function)  # type: ignore[attr-defined]
 
 
 def _follow_host(control: Connection) -> None:
