@@ -26,6 +26,7 @@ import pytest
 
 from tests.helpers import processes
 from warmpool import lifetime
+from warmpool.desk import Desk
 
 GRACE = 2.0
 """Seconds that a test's last processes and threads have to be gone."""
@@ -85,7 +86,9 @@ def _processes() -> dict[object, str]:
 
 
 def _threads() -> dict[object, str]:
-    return {thread: f"thread {thread.name!r}" for thread in threading.enumerate()}
+    kept = _announcers_of_living_pools()
+    found = (thread for thread in threading.enumerate() if thread not in kept)
+    return {thread: f"thread {thread.name!r}" for thread in found}
 
 
 def _descriptors() -> dict[object, str]:
@@ -95,15 +98,22 @@ def _descriptors() -> dict[object, str]:
     return {(fd, to): f"descriptor {fd}: {to}" for fd, to in found if fd not in kept}
 
 
+# A pool that several tests share keeps the pipes by which it once woke somebody, and a thread once
+# somebody has waited for a future by concurrent.futures' own functions.
+
+
+def _living_pools() -> list[Desk]:
+    return [desk for desk in list(lifetime._running) if not desk.has_ended]
+
+
 def _parkers_of_living_pools() -> set[int]:
-    # A pool that several tests share keeps the pipes by which it once woke somebody.
-    free = [
-        parker
-        for desk in list(lifetime._running)
-        if not desk.has_ended
-        for parker in list(desk.parkers._free)
-    ]
+    free = [parker for desk in _living_pools() for parker in list(desk.parkers._free)]
     return {fd for parker in free for fd in (parker._reading, parker._writing)}
+
+
+def _announcers_of_living_pools() -> set[threading.Thread]:
+    announcers = [desk._supervisor._announcer._runner for desk in _living_pools()]
+    return {thread for announcer in announcers for thread in announcer.threads}
 
 
 def _files(private: Path | None) -> dict[object, str]:
