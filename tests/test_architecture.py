@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mapping": {"child"},
     "lifetime": {"desk"},
     "desk": {"answer", "errors", "events", "failures", "forkguard", "lease", "supervisor"},
-    "future": {"answer", "callbacks", "errors", "nolock", "parker", "verdict"},
+    "future": {"answer", "callbacks", "errors", "nolock", "parker", "stats", "verdict"},
     "verdict": {"errors", "payload"},
     "supervisor": {
         "announcer",

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from warmpool.errors import WorkerUnresponsive as WorkerUnresponsive
     from warmpool.events import Health as Health
     from warmpool.future import TaskFuture as TaskFuture
-    from warmpool.future import TaskInfo as TaskInfo
     from warmpool.pool import WarmPool as WarmPool
     from warmpool.stats import PoolStats as PoolStats
+    from warmpool.stats import TaskInfo as TaskInfo
     from warmpool.views import TaskView as TaskView
 
 __version__ = "0.1.0"
@@ -63,8 +63,8 @@ _HOMES = {
         "warmpool.errors",
     ),
     "Health": "warmpool.events",
-    **dict.fromkeys(("TaskFuture", "TaskInfo"), "warmpool.future"),
-    "PoolStats": "warmpool.stats",
+    "TaskFuture": "warmpool.future",
+    **dict.fromkeys(("PoolStats", "TaskInfo"), "warmpool.stats"),
     "TaskView": "warmpool.views",
     "WarmPool": "warmpool.pool",
 }

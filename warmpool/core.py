@@ -75,9 +75,9 @@ class Core(Staffing):
 
     def open(self, now: float) -> list[ev.Command]:
         """Start the first workers."""
-        self._begin(now)
+        self._now = now
         self.roster.place_all(now)
-        return self._out
+        return self._commands()
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
         """Take in what happened and answer with what is to be done, in this order.
@@ -85,9 +85,10 @@ class Core(Staffing):
         Raises:
             InvalidTransition: The event does not fit. Nothing has changed.
         """
-        self._begin(now)
+        assert not self._out
+        self._now = now
         self._handlers[type(event)](event)
-        return self._out
+        return self._commands()
 
     def census(self) -> ev.Census:
         """Count what there is."""

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, _base
-from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from warmpool.answer import may_wait
@@ -16,28 +15,10 @@ from warmpool.callbacks import logger
 from warmpool.errors import PoolClosed
 from warmpool.nolock import NO_LOCK
 from warmpool.parker import Parker, Parkers
+from warmpool.stats import TaskInfo
 from warmpool.verdict import Box, Encoded, Verdict, verdict_of
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskInfo:
-    """What is known of a task. Times are of ``time.monotonic()``, in seconds.
-
-    Attributes:
-        pid: The worker that runs or ran it last, None if none did.
-        queued: When it was submitted.
-        started: When it was last handed to a worker, None if it was not.
-        ended: When it was settled, None if it is not.
-        attempts: How often it was handed to a worker.
-    """
-
-    pid: int | None
-    queued: float
-    started: float | None
-    ended: float | None
-    attempts: int
 
 
 class TaskControl(Protocol):
@@ -211,6 +192,12 @@ class TaskFuture(Future[T], Generic[T]):
         As :meth:`result` otherwise.
         """
         return (self._verdict or self._decide(timeout))[1]
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        # From 3.14 on asyncio.wrap_future() asks by this, and would get what is still encoded.
+        if not self.done() or self.cancelled():
+            return self.done(), self.cancelled(), None, None
+        return True, False, *self._decide(None)
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call ``fn(self)`` once the future is settled or cancelled.

@@ -68,9 +68,10 @@ class PoolState:
         """How far the pool is on its way to its end."""
         return self.ending.phase
 
-    def _begin(self, now: float) -> None:
-        self._now = now
-        self._out = []
+    def _commands(self) -> list[ev.Command]:
+        # Not kept: a large result in one of them would live on until the next event.
+        commands, self._out = self._out, []
+        return commands
 
     def _emit(self, command: ev.Command) -> None:
         self._out.append(command)

@@ -1,4 +1,4 @@
-"""A pool, counted."""
+"""A pool, and a task, in figures."""
 
 from __future__ import annotations
 
@@ -47,3 +47,22 @@ def stats_of(census: Census) -> PoolStats:
         tasks_submitted=census.tasks_submitted,
         tasks_settled=MappingProxyType(census.tasks_settled),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """What is known of a task. Times are of ``time.monotonic()``, in seconds.
+
+    Attributes:
+        pid: The worker that runs or ran it last, None if none did.
+        queued: When it was submitted.
+        started: When it was last handed to a worker, None if it was not.
+        ended: When it was settled, None if it is not.
+        attempts: How often it was handed to a worker.
+    """
+
+    pid: int | None
+    queued: float
+    started: float | None
+    ended: float | None
+    attempts: int

@@ -434,3 +434,18 @@ def test_wait_and_settle_race_with_one_outcome(control):
         start.wait()
         assert len(wait(futures, timeout=20).done) == 3
         thread.join()
+
+
+def test_who_asks_for_a_snapshot_gets_what_is_decoded(control):
+    # As asyncio.wrap_future() does from Python 3.14 on.
+    futures = [TaskFuture(control, n, 0.0) for n in range(4)]
+    waiting, returned, raised, cancelled = futures
+    for future in (returned, raised):
+        future.handed_over(1, 0.0)
+    settle(returned.settle_returned, encoded([5]), 1.0)
+    settle(raised.settle_raised, payload.dump_error(KeyError("x"), payload.dumps), 1.0)
+    cancelled.cancel()
+    assert waiting._get_snapshot() == (False, False, None, None)
+    assert returned._get_snapshot() == (True, False, [5], None)
+    assert isinstance(raised._get_snapshot()[3], KeyError)
+    assert cancelled._get_snapshot() == (True, True, None, None)
