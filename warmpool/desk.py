@@ -51,6 +51,10 @@ class Desk:
         """
         self._supervisor.open(at_end)
 
+    def abort(self) -> None:
+        """End what failed to open, or was interrupted as it did, at whatever line. Never blocks."""
+        self._supervisor.abort()
+
     # ------------------------------------------------------------------ tasks
 
     def submit(self, submission: Submission) -> bool:

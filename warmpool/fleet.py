@@ -143,12 +143,16 @@ class Fleet:
         if held is not None:
             self._see_to_the_rest(held, held.channel.send_rest(rest))
 
-    def give_up(self, worker: int, why: str) -> None:
-        """Have a useless worker replaced, and what it was to do run elsewhere."""
+    def give_up(self, worker: int, task: int) -> bool:
+        """Kill a worker that waits in vain for a task's frame; False if it has got it.
+
+        Its exit will tell the core whether the task had started after all.
+        """
         held = self._held.get(worker)
-        if held is not None:
-            last = held.process.recorder.last_started
-            self._handle(ev.WorkerBrokeProtocol(worker, why, last))
+        if held is None or held.process.recorder.last_started == task:
+            return False
+        held.process.kill()
+        return True
 
     def stop(self, worker: int) -> None:
         """Ask a worker to leave."""

@@ -140,14 +140,18 @@ class TaskFuture(Future[T], Generic[T]):
         """
         if self._claim():
             self.finish_cancelling(time.monotonic())
-            self._control.cancelled(self._task)
         elif not self.cancelled():
             return False
-        # Also when it was cancelled before: who did that may have been interrupted here.
-        for parker in self.parked():
-            parker.unpark()
-        while (callback := self.next_callback()) is not None:
-            self._call(callback)
+        # Also when it was cancelled before: who did that may have been interrupted here. The
+        # callbacks are taken first: the supervisor, which wakes the others, would call them too.
+        callbacks: deque[_Callback] = self.__dict__.pop("_callbacks", _NOBODY)
+        self._control.cancelled(self._task)
+        try:
+            while callbacks:
+                self._call(callbacks.popleft().function)
+        finally:
+            if callbacks:
+                self.__dict__.setdefault("_callbacks", callbacks)
         return True
 
     def cancelled(self) -> bool:

@@ -16,9 +16,10 @@ from warmpool.loop import Loop
 MOST_LEASES = 8
 """How many workers are on loan at most: more tasks than that seldom come in one sleep, and taking
 leases back takes time."""
-SEND_PATIENCE = 1.0
+SEND_PATIENCE = 2.0
 """Seconds in which the taker of a lease has to have written. It takes microseconds, unless the
-thread is stopped, or a signal handler that interrupted it waits for something."""
+thread is stopped, or a signal handler that interrupted it waits for something, or an extension does
+not let go of the GIL."""
 
 
 class Lender:
@@ -28,6 +29,7 @@ class Lender:
         fleet: Has the leases.
         loop: For looking after takers.
         post: Leaves a call for the supervisor's thread.
+        report: Told of each worker that is killed since its taker never wrote.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class Lender:
         fleet: Fleet,
         loop: Loop,
         post: Callable[[Callable[[], None]], None],
+        report: Callable[[int], None],
     ) -> None:
         self._fleet = fleet
         self._loop = loop
         self._post = post
+        self._report = report
         self._leases: deque[Lease] = deque()
         self._on_loan: list[Lease] = []
         # Invariant: both are empty, and every lease is revoked, unless the supervisor sleeps.
@@ -118,8 +122,10 @@ class Lender:
         while self._unsent and self._unsent[0][0] <= until:
             _, reference, worker = self._unsent.popleft()
             submission = reference()
-            if submission is not None and not (submission.sent or submission.future.done()):
-                self._fleet.give_up(worker, "got no task: its submitter is stopped half way")
+            if submission is None or submission.sent or submission.future.done():
+                continue
+            if self._fleet.give_up(worker, submission.spec.id):
+                self._report(worker)
         if self._unsent:
             self._loop.call_at(self._unsent[0][0] + SEND_PATIENCE, self._look_for_unsent)
 

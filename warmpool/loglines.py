@@ -22,6 +22,16 @@ def log_abandoned(pool: str, worker: int) -> None:
     )
 
 
+def log_given_up(pool: str, worker: int) -> None:
+    """A worker was killed for what a thread of the host did."""
+    logger.warning(
+        "pool %r: worker %d is killed: the thread that took it for a task is stopped half way; the "
+        "task runs elsewhere",
+        pool,
+        worker,
+    )
+
+
 def log_collapse(pool: str, error: BaseException) -> None:
     """A bug of ours."""
     logger.critical(

@@ -132,12 +132,13 @@ class WarmPool(Submitting):
         self._desk = Desk(supervisor)
         try:
             lifetime.begin(self._desk, grace)
+            # Forgotten by its user, a pool finishes what it has, and ends.
+            self._forgotten = weakref.finalize(self, _forget, self._desk)
+            self._forgotten.atexit = False  # See lifetime.
         except BaseException:
-            self._desk.close(0.0)  # Interrupted once it was open: nobody else will end it.
+            # No thread left, or a Ctrl-C at any line of it: nobody else would end what there is.
+            self._desk.abort()
             raise
-        # Forgotten by its user, a pool finishes what it has, and ends.
-        self._forgotten = weakref.finalize(self, _forget, self._desk)
-        self._forgotten.atexit = False  # See lifetime.
 
     # ------------------------------------------------------------------ tasks
 

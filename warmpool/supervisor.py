@@ -83,8 +83,13 @@ class Supervisor:
         self._loop = Loop()
         self.inbox: Inbox[Item] = Inbox(self._loop.wake, self._reject)
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self.inbox.post)
-        self.lender = Lender(self._fleet, self._loop, self.inbox.post)
         self._callbacks = CallbackRunner(f"{name}-callbacks")
+        self.lender = Lender(
+            self._fleet,
+            self._loop,
+            self.inbox.post,
+            lambda worker: self._callbacks.put(loglines.log_given_up, name, worker),
+        )
         self._announcer = Announcer(self._callbacks, name)
         self._follow_ups: deque[ev.Event] = deque()
         self._submissions: dict[int, Submission] = {}
@@ -109,18 +114,17 @@ class Supervisor:
             RuntimeError: The system has no thread left.
         """
         self._at_end = at_end
-        try:
-            # First: it may copy the host, which is better done without threads of ours.
-            self._fleet.open()
-            self._callbacks.open()
-            self._thread.start()
-        except BaseException:
-            # No thread left, or a Ctrl-C.
-            if self._thread.call_off():
-                self._finish()
-            else:
-                self.inbox.post(ev.CloseRequested(0.0))
-            raise
+        # First: it may copy the host, which is better done without threads of ours.
+        self._fleet.open()
+        self._callbacks.open()
+        self._thread.start()
+
+    def abort(self) -> None:
+        """End what failed to open, or was interrupted as it did, at whatever line. Never blocks."""
+        if self._thread.call_off():
+            self._finish()
+        else:
+            self.inbox.post(ev.CloseRequested(0.0))
 
     def census(self) -> ev.Census:
         """Count what there is. *Threads:* the supervisor's, or any once it is over."""

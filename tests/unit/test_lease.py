@@ -43,8 +43,9 @@ class Fleet:
     def send_rest(self, worker, rest):
         self.rests.append((worker, bytes(rest)))
 
-    def give_up(self, worker, why):
-        self.given_up.append(worker)
+    def give_up(self, worker, task):
+        self.given_up.append((worker, task))
+        return True
 
 
 class Loop:
@@ -83,7 +84,7 @@ def posted():
 
 @pytest.fixture
 def lender(fleet, loop, posted):
-    return Lender(fleet, loop, posted.append)
+    return Lender(fleet, loop, posted.append, lambda worker: None)
 
 
 def submission(task=7, payload=b"payload", timeout=None):
@@ -225,7 +226,7 @@ def test_a_taker_that_never_writes_costs_the_worker(lender, fleet, loop, monkeyp
     assert fleet.given_up == [], "too early"
     monkeypatch.setattr("warmpool.lending.time.monotonic", lambda: 1e9 + SEND_PATIENCE)
     loop.timers[-1]()
-    assert fleet.given_up == [1]
+    assert fleet.given_up == [(1, 7)]
 
 
 def test_an_answered_task_is_not_kept_by_the_look_after_its_taker(lender, fleet, loop, monkeypatch):
