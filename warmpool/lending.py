@@ -62,10 +62,10 @@ class Lender:
         submission.taken_at = now = time.monotonic()
         # Nobody else knows the future yet, so this can be taken back.
         submission.future.handed_over(lease.pid, now)
-        if not lease.take(submission):
-            submission.future.take_back()
-            return False
         try:
+            if not lease.take(submission):
+                submission.future.take_back()
+                return False
             rest = lease.send(submission)
             submission.sent = True
             if rest is not None:

@@ -41,7 +41,7 @@ def begin(desk: Desk, grace: float) -> None:
     if _ending == os.getpid():
         raise RuntimeError("the interpreter is ending: no new pool can be made")
     for other in list(_running):
-        if other.is_foreign:
+        if other.has_ended:
             _running.pop(other, None)
     if _hooked != os.getpid():
         util.Finalize(None, _end_all, exitpriority=_BEFORE_ANYTHING_ELSE)
