@@ -51,11 +51,13 @@ class _PipeParker:
         return True
 
     def _is_readable_within(self, timeout: float) -> bool:
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self._reading, select.POLLIN)
+        poll = self._poll
+        if poll is None:
+            poll = select.poll()
+            poll.register(self._reading, select.POLLIN)
+            self._poll = poll  # Not before: an interrupt would leave one that hears nothing.
         deadline = time.monotonic() + timeout
-        while not self._poll.poll(min(math.ceil(timeout * 1e3), 1 << 30)):
+        while not poll.poll(min(math.ceil(timeout * 1e3), 1 << 30)):
             timeout = deadline - time.monotonic()
             if timeout <= 0:
                 return False

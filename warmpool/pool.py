@@ -123,12 +123,17 @@ class WarmPool(Submitting):
         self._tasks = itertools.count(1)
         first = payload.Initializer(initializer, tuple(initargs))
         pickled = payload.dump_initializer(first, self._dumps) if method.pickles else None
-        supervisor = Supervisor(
-            name := self._name,
-            settings,
-            lambda report: Launcher(method, first, pickled, pickler_name, name, report),
-            b"" if pickled is None else pickled.body,
-        )
+        try:
+            supervisor = Supervisor(
+                name := self._name,
+                settings,
+                lambda report: Launcher(method, first, pickled, pickler_name, name, report),
+                b"" if pickled is None else pickled.body,
+            )
+        except BaseException:
+            if pickled is not None:
+                pickled.close()  # Out of descriptors, and these are some.
+            raise
         self._desk = Desk(supervisor)
         try:
             lifetime.begin(self._desk, grace)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import threading
 
@@ -67,3 +69,13 @@ def test_no_pool_is_made_while_the_interpreter_ends(monkeypatch):
     monkeypatch.setattr(lifetime, "_ending", os.getpid())
     with pytest.raises(RuntimeError, match="is ending"):
         WarmPool(1)
+
+
+def test_a_host_out_of_descriptors_gets_back_those_of_the_initializer(monkeypatch):
+    def none_left(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    lock = multiprocessing.get_context("spawn").Lock()
+    monkeypatch.setattr("warmpool.loop.Waker.__init__", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        WarmPool(1, start_method="spawn", initializer=print, initargs=(lock,))
