@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 import threading
@@ -148,11 +149,16 @@ class _Channel:
         self._owner = os.getpid()
         self._reader = wire.Reader(wire.TO_WORKER)
         self._messages: list[wire.Message] = []
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
 
     def receive(self) -> wire.Message:
         """Wait for the next message."""
         while not self._messages:
             size = min(max(self._reader.missing, 1 << 16), 1 << 20)
+            # Not by reading: who blocks in a read of a socket is woken, for nothing, also when the
+            # other side has taken what was written.
+            self._poll.poll()
             data = os.read(self._descriptor, size)
             if not data:
                 # Way out: the host closed the channel. Normally the control thread is faster.
