@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -236,11 +237,18 @@ class TaskFuture(Future[T], Generic[T]):
             )
         if not (may_wait() or self.done()):
             raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
+        give_up_at = None if timeout is None else time.monotonic() + timeout
         self._wait(timeout)
         if self.cancelled():
             raise CancelledError
-        with self.__dict__.setdefault("_decoding", threading.RLock()):
+        # Another thread's unpickling may take its time.
+        decoding: threading.RLock = self.__dict__.setdefault("_decoding", threading.RLock())
+        if not decoding.acquire(timeout=_left(give_up_at)):
+            raise TimeoutError
+        try:
             return self._verdict or self._decode(self._exception or self._result)
+        finally:
+            decoding.release()
 
     def _wait(self, timeout: float | None) -> None:
         if self.done():
@@ -386,3 +394,8 @@ class TaskFuture(Future[T], Generic[T]):
             return callbacks.popleft().function
         except IndexError:
             return None
+
+
+def _left(give_up_at: float | None) -> float:
+    left = math.inf if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+    return left if left < threading.TIMEOUT_MAX else -1

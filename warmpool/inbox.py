@@ -13,8 +13,9 @@ class Inbox(Generic[Item]):
     """Taken in by any thread, emptied by one, and after that one's end answered by any.
 
     No lock: a signal handler or a finalizer may interrupt any line of this and do the same.
-    Appending is atomic. Whoever sees that the end was faster answers the item themselves; whoever
-    does not was seen by :meth:`end`, which looks once more after having said so.
+    Appending is atomic. Whoever sees that the end was faster answers their own item, unless
+    :meth:`end` has; whoever does not see it was seen by that, which looks after having said so.
+    Nobody answers another's: a Ctrl-C in between would lose it.
 
     Args:
         wake: Makes the emptying thread look. Never blocks.
@@ -24,7 +25,7 @@ class Inbox(Generic[Item]):
     def __init__(self, wake: Callable[[], None], reject: Callable[[Item], None]) -> None:
         self.items: deque[Item] = deque()
         self.has_ended = False
-        # Invariant: once True, nobody empties this but _reject_all().
+        # Invariant: once True, nobody takes in what is here.
         self._wake = wake
         self._reject = reject
 
@@ -32,19 +33,27 @@ class Inbox(Generic[Item]):
         """Leave an item. *Threads:* any; never blocks."""
         self.items.append(item)
         if self.has_ended:
-            self._reject_all()
+            self._withdraw(item)
         else:
             self._wake()
 
     def end(self) -> None:
-        """Reject what is here, and what comes from now on."""
+        """Reject what is here, and have what comes from now on rejected. *Threads:* one."""
         self.has_ended = True
-        self._reject_all()
-
-    def _reject_all(self) -> None:
         while True:
             try:
                 item = self.items.popleft()
             except IndexError:
                 return
             self._reject(item)
+
+    def _withdraw(self, item: Item) -> None:
+        while True:
+            try:
+                self.items.remove(item)
+            except ValueError:
+                return  # The end was faster after all.
+            except IndexError:
+                continue  # Another thread has withdrawn its own in the middle of this.
+            self._reject(item)
+            return

@@ -76,7 +76,7 @@ def _end_all() -> None:
             for pool in _ours():
                 each.callback(pool.wait_ended, None)
             for pool in _ours():
-                each.callback(pool.close, 0.0)
+                each.callback(pool.abort)
 
 
 def _ours() -> list[Desk]:

@@ -449,3 +449,30 @@ def test_who_asks_for_a_snapshot_gets_what_is_decoded(control):
     assert returned._get_snapshot() == (True, False, [5], None)
     assert isinstance(raised._get_snapshot()[3], KeyError)
     assert cancelled._get_snapshot() == (True, True, None, None)
+
+
+class TakesItsTime:
+    begun = threading.Event()
+    go_on = threading.Event()
+
+    def __setstate__(self, state):
+        TakesItsTime.begun.set()
+        assert TakesItsTime.go_on.wait(20)
+
+    def __getstate__(self):
+        return {"x": 1}
+
+
+def test_a_timeout_holds_while_another_thread_decodes(future):
+    future.handed_over(1, 0.0)
+    settle(future.settle_returned, encoded(TakesItsTime()), 1.0)
+    other = threading.Thread(target=future.result)
+    other.start()
+    assert TakesItsTime.begun.wait(20)
+    with pytest.raises(TimeoutError):
+        future.result(0.01)
+    with pytest.raises(TimeoutError):
+        future.exception(0)
+    TakesItsTime.go_on.set()
+    assert isinstance(future.result(20), TakesItsTime)
+    other.join()

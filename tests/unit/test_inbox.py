@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from warmpool.answer import Waiters
 from warmpool.inbox import Inbox
 
@@ -47,6 +49,21 @@ def test_nothing_is_lost_or_doubled_when_the_end_races_with_posts():
         for thread in threads:
             thread.join()
         assert sorted(rejected) == [(number, n) for number in range(3) for n in range(20)]
+
+
+def test_an_interrupted_rejection_loses_nobody_elses():
+    def reject(item):
+        if item == "interrupted":
+            raise KeyboardInterrupt
+        rejected.append(item)
+
+    rejected = []
+    inbox = Inbox(lambda: None, reject)
+    inbox.end()
+    inbox.items.append("another thread's, about to be withdrawn")
+    with pytest.raises(KeyboardInterrupt):
+        inbox.post("interrupted")
+    assert list(inbox.items) == ["another thread's, about to be withdrawn"]
 
 
 def test_a_rejection_may_post_again():
