@@ -241,7 +241,6 @@ class TaskFuture(Future[T], Generic[T]):
         self._wait(timeout)
         if self.cancelled():
             raise CancelledError
-        # Another thread's unpickling may take its time.
         decoding: threading.RLock = self.__dict__.setdefault("_decoding", threading.RLock())
         if not decoding.acquire(timeout=_left(give_up_at)):
             raise TimeoutError

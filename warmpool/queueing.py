@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from warmpool import events as ev
-from warmpool.ending import CLOSING, DRAINING, OPEN
+from warmpool.ending import CLOSING, OPEN
 from warmpool.events import Failure, FailureKind
 from warmpool.lifecycle import IDLE, Input, InvalidTransition, Worker
 from warmpool.state import PoolState
@@ -97,7 +97,9 @@ class Queueing(PoolState):
 
     def _fail_or_rerun(self, id: int, failure: Failure) -> None:
         task = self.book.tasks[id]
-        if self.phase in (OPEN, DRAINING) and task.may_rerun(failure):
+        if self.phase is CLOSING and not failure.started:
+            self._fail(id, Failure(FailureKind.POOL_CLOSED))
+        elif self.phase is not CLOSING and task.may_rerun(failure):
             self._enqueue(id, first=not failure.started)
             if self._wants_workers():
                 self.roster.place_all(self._now)
