@@ -63,14 +63,16 @@ class CallbackRunner:
         """
         if self._calls.empty():
             return None
-        # One that is not alive was interrupted as it was started, and may never run.
-        oldest = [
-            self._current.get(thread, now) if thread.is_alive() else now - PATIENCE
+        # By sums, never by differences: now - (now - 0.1) is less than 0.1 for whole weeks of a
+        # machine's uptime, then more for as long. One that is not alive was interrupted as it was
+        # started, and may never run.
+        patient_until = [
+            self._current.get(thread, now) + PATIENCE if thread.is_alive() else now
             for thread in list(self._serving)
         ]
-        stuck_since = max(oldest, default=now - PATIENCE)
-        if now - stuck_since < PATIENCE:
-            return stuck_since + PATIENCE
+        relieved_at = max(patient_until, default=now)
+        if now < relieved_at:
+            return relieved_at
         # All have been in the same call for too long. They go on, but count no more.
         self._serving.clear()
         try:

@@ -64,6 +64,17 @@ def test_a_call_that_blocks_delays_others_for_a_moment_only(runner):
     release.set()
 
 
+@pytest.mark.parametrize("exponent", range(27))
+def test_somebody_comes_however_long_the_machine_is_up(exponent):
+    """The clock starts with the machine, and 0.1 s is rounded differently at each power of two."""
+    runner, done = CallbackRunner("test-callbacks"), threading.Event()
+    runner.put(done.set)
+    runner.relieve(2.0**exponent * 1.37)
+    assert done.wait(20)
+    runner.close()
+    runner.join(20)
+
+
 def test_nothing_waits_nothing_to_relieve(runner):
     assert runner.relieve(time.monotonic()) is None
     assert runner.is_empty
