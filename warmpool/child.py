@@ -4,8 +4,9 @@ Import-light: a worker that serves cheap tasks should not pay for the host's sid
 Each way out of this process is marked ``# Way out:`` with what the supervisor will observe.
 
 Two threads. The main thread runs initializer and tasks, and blocks reading the data channel
-between them, so that a task starts without a thread hop. The control thread blocks reading the
-control channel; nothing is ever written on it yet, so its end of file says that the host is gone.
+between them, so that a task starts without a thread hop. The control thread beats, so that the
+supervisor sees a process that is stopped, and follows the host into its end where the kernel does
+not see to that. What happens before any code of the user's is in :mod:`warmpool.early`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from warmpool import payload, wire
+from warmpool import early, payload, wire
 from warmpool.recorder import Recorder
 
 
@@ -33,8 +34,8 @@ class Endpoints:
 
     Attributes:
         data: Its end of the data channel.
-        control: Its end of the control channel.
-        recorder: Its flight recorder.
+        early: Its lifeline and flight recorder. Unpickled first of all.
+        heartbeat_interval: Seconds between two heartbeats.
         initializer: None: it comes over the data channel. Under ``fork`` it is inherited; see
             ``copied``.
         inherited: Descriptors that the pickled initializer refers to (queues, locks).
@@ -46,21 +47,21 @@ class Endpoints:
     """
 
     __slots__ = (
-        "control",
         "copied",
         "data",
+        "early",
+        "heartbeat_interval",
         "inherited",
         "initializer",
         "interpreter",
         "pickler",
-        "recorder",
     )
 
     def __init__(
         self,
+        early: early.Early | None,
         data: Connection,
-        control: Connection,
-        recorder: payload.Descriptor,
+        heartbeat_interval: float,
         initializer: payload.Initializer | None,
         inherited: tuple[payload.Descriptor, ...] = (),
         pickler: str = "pickle",
@@ -68,9 +69,9 @@ class Endpoints:
         copied: bool = False,
         interpreter: bool = False,
     ) -> None:
+        self.early = early
         self.data = data
-        self.control = control
-        self.recorder = recorder
+        self.heartbeat_interval = heartbeat_interval
         self.initializer = initializer
         self.inherited = inherited
         self.pickler = pickler
@@ -80,15 +81,17 @@ class Endpoints:
 
 def main(endpoints: Endpoints) -> None:
     """The target of the worker's ``Process``."""
-    _detach(endpoints.copied)
-    for connection in (endpoints.data, endpoints.control):
-        os.set_inheritable(connection.fileno(), False)
+    if endpoints.copied:
+        _drop_inherited_state()
+    os.set_inheritable(endpoints.data.fileno(), False)
+    installed = early.installed()
+    recorder = installed.recorder
     threading.Thread(
-        target=_follow_host, args=(endpoints.control,), name="warmpool-control", daemon=True
+        target=_follow_host,
+        args=(installed.lifeline, recorder, endpoints.heartbeat_interval),
+        name="warmpool-control",
+        daemon=True,
     ).start()
-    descriptor = endpoints.recorder.detach()
-    recorder = Recorder(descriptor)
-    os.close(descriptor)
     channel = _Channel(endpoints.data.fileno())
     channel.send(wire.HELLO, 0, b"")
     if _initialize(channel, endpoints):
@@ -99,18 +102,6 @@ def main(endpoints: Endpoints) -> None:
     if not endpoints.interpreter:
         # Only an interpreter of its own runs these by itself.
         atexit._run_exitfuncs()
-
-
-def _detach(copied: bool) -> None:
-    # A group of its own: a kill takes grandchildren along, and Ctrl-C at a terminal, which goes
-    # to the foreground group, reaches the host alone.
-    os.setpgid(0, 0)
-    # Until here SIGINT was blocked, by inheritance from the thread that started this process, so
-    # that no Ctrl-C could hit the imports of __main__ before there was a disposition to change.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if copied:
-        _drop_inherited_state()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _drop_inherited_state() -> None:
@@ -125,13 +116,13 @@ def _drop_inherited_state() -> None:
     atexit.register(util._exit_function)  # type: ignore[attr-defined]
 
 
-def _follow_host(control: Connection) -> None:
-    try:
-        while control.recv_bytes():
-            pass
-    except (EOFError, OSError):
-        pass  # The host closed it, or is gone: a worker must not outlive it.
-    # Way out: nobody is left to observe it. The whole group goes, unless it is not ours.
+def _follow_host(lifeline: Connection, recorder: Recorder, interval: float) -> None:
+    poll = select.poll()
+    poll.register(lifeline.fileno(), 0)  # Its end is always reported.
+    while not poll.poll(interval * 1e3):
+        recorder.beat()
+    # Way out: the host closed the lifeline, or is gone; or user code has closed it here. Nobody is
+    # left to observe it. The whole group goes, unless it is not ours.
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

@@ -20,8 +20,6 @@ _NOT_YET: dict[str, object] = {
     "min_idle": None,
     "idle_timeout": None,
     "worker_lifetime": None,
-    "heartbeat_interval": DEFAULT_HEARTBEAT_INTERVAL,
-    "heartbeat_timeout": DEFAULT_HEARTBEAT_TIMEOUT,
     "memory_limit": None,
     "memory_warning": None,
     "on_event": None,
@@ -101,6 +99,8 @@ def settings(
     init_timeout: float,
     grace: float,
     max_queue: int | None,
+    heartbeat_interval: float,
+    heartbeat_timeout: float | None,
 ) -> Settings:
     """Check the options that the core needs.
 
@@ -115,7 +115,17 @@ def settings(
     check_count("max_queue", max_queue, least=0, optional=True)
     check_duration("init_timeout", init_timeout)
     check_duration("grace", grace, zero=True)
-    return Settings(max_workers, init_timeout, grace, max_tasks_per_child, max_queue)
+    check_duration("heartbeat_interval", heartbeat_interval)
+    check_duration("heartbeat_timeout", heartbeat_timeout, optional=True)
+    return Settings(
+        max_workers,
+        init_timeout,
+        grace,
+        max_tasks_per_child,
+        max_queue,
+        heartbeat_interval,
+        heartbeat_timeout,
+    )
 
 
 def usable_cpus() -> int:

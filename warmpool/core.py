@@ -29,6 +29,7 @@ from warmpool.lifecycle import (
     BUSY,
     KILLING,
     LIVE,
+    STOPPING,
     WARM,
     WARMING,
     Worker,
@@ -60,6 +61,7 @@ class Core(Staffing):
             ev.ShutdownRequested: self._on_shutdown,
             ev.CloseRequested: self._on_close,
             ev.TimePassed: self._on_time,
+            ev.HeartbeatsRead: self._on_heartbeats_read,
             ev.WorkerSpawned: self._on_spawned,
             ev.WorkerStartFailed: self._on_start_failed,
             ev.WorkerGreeted: self._on_greeted,
@@ -69,6 +71,7 @@ class Core(Staffing):
             ev.WorkerBrokeProtocol: self._on_broke_protocol,
             ev.WorkerChannelClosed: self._on_channel_closed,
             ev.WorkerExited: self._on_exited,
+            ev.StackTaken: self._on_stack_taken,
         }
 
     # ------------------------------------------------------------------ the interface
@@ -147,11 +150,14 @@ class Core(Staffing):
     def _close_deadline_passed(self) -> None:
         if self.ending.step is Step.KILL:
             self.ending.killed(self._now)
-            for worker in self.roster.in_states(LIVE - {KILLING}):
-                failure = None
-                if worker.task is not None:
-                    failure = self._failure(FailureKind.POOL_CLOSED, worker, started=True)
-                self._kill(worker, failure)
+            for worker in self.roster.in_states(LIVE):
+                if worker.awaits_stack:
+                    self._kill(worker, worker.suspicion)
+                elif worker.state is not KILLING:
+                    failure = None
+                    if worker.task is not None:
+                        failure = self._failure(FailureKind.POOL_CLOSED, worker, started=True)
+                    self._kill(worker, failure)
         else:
             for worker in self.roster.in_states(LIVE):
                 self.roster.move(worker, ev.AbandonWorker, self._now)
@@ -174,6 +180,9 @@ class Core(Staffing):
                     self.roster.delay_passed(self.roster.slots[id], self._now)
                 else:
                     self.roster.slots[id].next_start_at = None
+            elif owner is Owner.PULSE:
+                warm = self.roster.in_states(WARM)
+                self._out.append(ev.ReadHeartbeats(tuple(worker.id for worker in warm)))
             else:
                 self._close_deadline_passed()
 
@@ -184,12 +193,15 @@ class Core(Staffing):
                 FailureKind.INITIALIZER_TIMEOUT, worker, limit=self.settings.init_timeout
             )
         elif worker.state is BUSY and worker.task is not None:
-            # Whether it had started is read from the flight recorder, where that is to be had.
+            # Until the flight recorder has been asked.
             limit = self.book.tasks[worker.task].spec.timeout
             failure = self._failure(FailureKind.TASK_TIMEOUT, worker, limit=limit, started=True)
-        elif failure is not None and worker.ready_at is not None:
+        elif worker.state is STOPPING and failure is not None and worker.ready_at is not None:
             self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
-        self._kill(worker, failure)
+        if failure is not None and worker.state in WARMING | WARM:
+            self._condemn(worker, failure)
+        else:
+            self._kill(worker, failure)
 
     def _holds(self, at: float, owner: Owner, id: int) -> bool:
         """Whether a noted deadline is still the one that counts."""
@@ -201,6 +213,8 @@ class Core(Staffing):
             return task is not None and task.queue_deadline == at
         if owner is Owner.SLOT:
             return self.roster.slots[id].next_start_at == at
+        if owner is Owner.PULSE:
+            return self.pulses.next_at == at
         return self.ending.at == at and self.ending.step == id
 
     # ------------------------------------------------------------------ checking

@@ -19,6 +19,7 @@ class Owner(IntEnum):
     WORKER = 1
     TASK = 2
     SLOT = 3
+    PULSE = 4
 
 
 Entry = tuple[float, Owner, int]

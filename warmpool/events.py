@@ -8,6 +8,7 @@ commands into system calls. Payloads pass through as opaque objects and are neve
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -43,6 +44,7 @@ class FailureKind(enum.Enum):
     KILL_REQUESTED = "kill requested"
     BROKE_PROTOCOL = "broke protocol"
     TASK_TIMEOUT = "task timeout"
+    UNRESPONSIVE = "unresponsive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Failure:
     remote: Any = None
     """What the worker or the operating system said about it: opaque to the core."""
     cause: Failure | None = None
+    silent: float | None = None
+    stack: str | None = None
     story: tuple[str, ...] = ()
 
 
@@ -203,6 +207,26 @@ class WorkerExited:
     """None: somebody else collected it."""
     last_started: int = 0
     """The last task that the worker noted as started in its flight recorder, 0 for none."""
+    stack: str | None = None
+    """What its fault handler has written, if it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackTaken:
+    """The answer to :class:`TakeStack`."""
+
+    worker: int
+    stack: str | None
+    """None: there was none to be had."""
+    last_started: int = 0
+    """As in :class:`WorkerExited`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatsRead:
+    """How often each warm worker has beaten: the answer to :class:`ReadHeartbeats`."""
+
+    beats: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +243,7 @@ PoolEvent: TypeAlias = (
     | WarmAbandoned
     | ShutdownRequested
     | CloseRequested
+    | HeartbeatsRead
     | TimePassed
 )
 WorkerEvent: TypeAlias = (
@@ -231,6 +256,7 @@ WorkerEvent: TypeAlias = (
     | WorkerBrokeProtocol
     | WorkerChannelClosed
     | WorkerExited
+    | StackTaken
 )
 Event: TypeAlias = PoolEvent | WorkerEvent
 
@@ -254,6 +280,22 @@ class StopWorker:
     """Ask the worker to leave in order."""
 
     worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeStack:
+    """Have the worker write down where it is, for it is going to be killed."""
+
+    worker: int
+    task: int | None = None
+    """The task that it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHeartbeats:
+    """Look how often these workers have beaten."""
+
+    workers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +344,18 @@ class ReportFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportSilence:
+    """One line in the log: a worker has not beaten for a while, and is killed if that goes on."""
+
+    worker: int
+    pid: int | None
+    stage: str
+    task: int | None
+    seconds: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeHealth:
     health: Health
     cause: Failure | None = None
@@ -316,12 +370,15 @@ Command: TypeAlias = (
     StartWorker
     | DispatchTask
     | StopWorker
+    | TakeStack
+    | ReadHeartbeats
     | KillWorker
     | AbandonWorker
     | SettleTask
     | DropTask
     | AnswerWarm
     | ReportFailure
+    | ReportSilence
     | ChangeHealth
     | EndPool
 )

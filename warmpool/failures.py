@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from warmpool import errors, payload
+from warmpool import errors, payload, stacks
 from warmpool.events import Failure, FailureKind
 
 Kind = FailureKind
@@ -69,6 +69,7 @@ _WORKER_ERRORS: dict[FailureKind, type[errors.WorkerError]] = {
     Kind.KILL_REQUESTED: errors.WorkerDied,
     Kind.BROKE_PROTOCOL: errors.ProtocolError,
     Kind.TASK_TIMEOUT: errors.TaskTimeout,
+    Kind.UNRESPONSIVE: errors.WorkerUnresponsive,
 }
 
 
@@ -79,6 +80,7 @@ def _facts(failure: Failure) -> dict[str, Any]:
         "stage": failure.stage,
         "exitcode": failure.exitcode,
         "uptime": failure.uptime,
+        "stack": None if failure.stack is None else stacks.tidy(failure.stack),
         "started": failure.started,
         "limit": failure.limit,
         "story": failure.story,
@@ -98,12 +100,21 @@ def _describe(failure: Failure) -> str:
             return f"the initializer raised in {worker}: {payload.error_summary(failure.remote)}"
         case Kind.INITIALIZER_TIMEOUT:
             return (
-                f"{worker} was not ready within init_timeout={failure.limit} s, it was {stage}; it "
-                "was killed. Raise init_timeout if the warm-up needs longer"
+                f"{worker} was not ready within init_timeout={failure.limit} s, it was {stage}"
+                f"{_place(failure)}; it was killed. Raise init_timeout if the warm-up needs longer"
             )
         case Kind.TASK_TIMEOUT:
             began = "" if failure.started else " (the worker never started it)"
-            return f"the task ran into its limit of {failure.limit} s{began}; {worker} was killed"
+            return (
+                f"the task ran into its limit of {failure.limit} s{began}{_place(failure)}; "
+                f"{worker} was killed"
+            )
+        case Kind.UNRESPONSIVE:
+            return (
+                f"{worker} did not beat for {failure.silent or 0.0:.3g} s while {stage} "
+                f"(heartbeat_timeout={failure.limit} s){_place(failure)}; it was killed. It was "
+                "stopped, swapped out, or foreign code held its interpreter's lock"
+            )
         case Kind.KILL_REQUESTED:
             if failure.worker is None:
                 return "the task was killed by TaskFuture.kill() while it waited for another run"
@@ -113,7 +124,14 @@ def _describe(failure: Failure) -> str:
                 f"{worker} broke the protocol while {stage}{up}: it {failure.detail}; it was killed"
             )
     began = "" if failure.started or failure.stage != "busy" else "; its task had not started"
-    return f"{worker} died while {stage}{up}: {exit_text(failure.exitcode)}{began}"
+    exit_ = exit_text(failure.exitcode)
+    return f"{worker} died while {stage}{up}{_place(failure)}: {exit_}{began}"
+
+
+def _place(failure: Failure) -> str:
+    """Where it was, if that is known."""
+    place = None if failure.stack is None else stacks.where(failure.stack)
+    return "" if place is None else f", in {place}"
 
 
 _STAGES = {

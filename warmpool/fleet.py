@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from warmpool import events as ev
-from warmpool import wire
+from warmpool import stacks, wire
 from warmpool.channel import CHUNK, Channel
 from warmpool.launcher import Launcher
 from warmpool.lease import Lease
@@ -24,6 +24,10 @@ STATUS_RETRY = 0.002
 """Seconds between two looks for an exit status that is late (I5)."""
 STATUS_PATIENCE = 0.25
 """Seconds after which a late exit status counts as lost."""
+STACK_POLL = 0.001
+"""Seconds between two looks whether a worker has written its stack."""
+STACK_PATIENCE = 0.2
+"""Seconds that it has for that. Less than the core's patience."""
 LAUNCH_PATIENCE = 0.5
 """Seconds that an abandoned start may still take before it is broken off."""
 LAST_WORDS = 1 << 22
@@ -116,11 +120,6 @@ class Fleet:
         """A live worker's process id."""
         return self._held[worker].process.pid
 
-    def last_started(self, worker: int) -> int:
-        """The last task that the worker has noted as started, 0 for none."""
-        held = self._held.get(worker)
-        return 0 if held is None else held.process.recorder.last_started
-
     # ------------------------------------------------------------------ commands
 
     def start(self, worker: int) -> None:
@@ -174,6 +173,33 @@ class Fleet:
         if held is not None:
             self._unwatch(held)
             self._release(held)
+
+    def take_stack(self, worker: int, task: int | None) -> ev.StackTaken | None:
+        """Have a worker write its stack down; the event, or None if it will come."""
+        held = self._held[worker]
+        last_started = held.process.recorder.last_started
+        # A stopped worker has to go on for a moment, and must not start its task in that.
+        waits = task is not None and task != last_started
+        if waits or not held.process.ask_for_stack():
+            return ev.StackTaken(worker, None, last_started)
+        self._look_for_stack(worker, "", time.monotonic() + STACK_PATIENCE)
+        return None
+
+    def _look_for_stack(self, worker: int, before: str, give_up_at: float) -> None:
+        held = self._held.get(worker)
+        if held is None:
+            return  # It has died, and its exit has told.
+        text, now = held.process.recorder.stacks(), time.monotonic()
+        if not (text and text == before and stacks.looks_complete(text)) and now < give_up_at:
+            again = functools.partial(self._look_for_stack, worker, text, give_up_at)
+            self._loop.call_at(now + STACK_POLL, again)
+            return
+        recorder = held.process.recorder
+        self._handle(ev.StackTaken(worker, text or None, recorder.last_started))
+
+    def beats(self, workers: Iterable[int]) -> dict[int, int]:
+        """How often these workers have beaten."""
+        return {worker: self._held[worker].process.recorder.beats for worker in workers}
 
     def _send(self, held: _Held, kind: int, task: int, body: Any) -> None:
         self._see_to_the_rest(held, held.channel.send(kind, task, body))
@@ -296,7 +322,10 @@ class Fleet:
         if held.status_watch is not None:
             self._loop.forget(held.status_watch)
         del self._held[worker]
-        exited = ev.WorkerExited(worker, held.process.exitcode, held.process.recorder.last_started)
+        recorder = held.process.recorder
+        exited = ev.WorkerExited(
+            worker, held.process.exitcode, recorder.last_started, recorder.stacks() or None
+        )
         self._release(held)
         self._handle(exited)
 

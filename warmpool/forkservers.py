@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from multiprocessing import context, forkserver, spawn, util
+from multiprocessing import context, forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from warmpool import child, forkguard, payload, servers
+from warmpool import child, forkguard, payload, preparation, servers
 
 
 class _Server(forkserver.ForkServer):
@@ -81,7 +81,7 @@ class _Popen(servers.Popen):
     """As its base, but for the server it asks."""
 
     def _launch(self, process_obj: _Process) -> None:
-        body = self.dump(spawn.get_preparation_data(process_obj.name), process_obj)
+        body = preparation.dump(self, process_obj, process_obj.endpoints)
         self.sentinel, writing = process_obj.server.connect_to_new_process(self._fds)
         # The child takes the end of file of this one for the end of its parent.
         self.keep(os.dup(writing), self.sentinel)
@@ -96,6 +96,7 @@ class _Process(context.ForkServerProcess):
     def __init__(self, server: _Server, endpoints: child.Endpoints, name: str) -> None:
         super().__init__(target=child.main, args=(endpoints,), name=name, daemon=False)
         self.server = server
+        self.endpoints = endpoints
 
     @staticmethod
     def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 - multiprocessing's name
@@ -103,7 +104,7 @@ class _Process(context.ForkServerProcess):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["server"]
+        del state["server"], state["endpoints"]
         return state
 
 

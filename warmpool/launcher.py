@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 
 from warmpool import forkguard, payload, recorder
 from warmpool.child import Endpoints
+from warmpool.early import Early
 from warmpool.process import WorkerProcess, open_death_watch
 from warmpool.start import StartMethod
 from warmpool.thread import DaemonThread
@@ -38,6 +39,7 @@ class Launcher:
         method: How.
         initializer: For methods whose workers inherit it.
         pickled: For those that pickle it: its descriptors are handed to each worker.
+        heartbeat_interval: Seconds between two heartbeats of a worker.
         pool: The pool's name, for those of processes and thread.
         report: Called on the launcher's thread with a worker's number and its process, or what
             went wrong. Must not block.
@@ -49,6 +51,7 @@ class Launcher:
         initializer: payload.Initializer,
         pickled: payload.PickledInitializer | None,
         pickler: str,
+        heartbeat_interval: float,
         pool: str,
         report: Report,
     ) -> None:
@@ -56,6 +59,7 @@ class Launcher:
         self._initializer = initializer
         self._pickled = pickled
         self._pickler = pickler
+        self._heartbeat_interval = heartbeat_interval
         self._pool = pool
         self._report = report
         self._requests: queue.SimpleQueue[int | WorkerProcess | None] = queue.SimpleQueue()
@@ -94,7 +98,13 @@ class Launcher:
             return None
         self._method.break_off()
         heir = Launcher(
-            self._method, self._initializer, self._pickled, self._pickler, self._pool, self._report
+            self._method,
+            self._initializer,
+            self._pickled,
+            self._pickler,
+            self._heartbeat_interval,
+            self._pool,
+            self._report,
         )
         heir._abandoned = self._abandoned
         try:
@@ -171,17 +181,17 @@ class Launcher:
                 data, childs_data = multiprocessing.Pipe()
                 ours.add(data.close)
                 theirs.add(childs_data.close)
-                control, childs_control = multiprocessing.Pipe()
-                ours.add(control.close)
-                theirs.add(childs_control.close)
+                lifeline, childs_lifeline = multiprocessing.Pipe()
+                ours.add(lifeline.close)
+                theirs.add(childs_lifeline.close)
                 descriptor = recorder.create()
                 theirs.add(functools.partial(os.close, descriptor))
                 record = recorder.Recorder(descriptor)
                 ours.add(record.close)
             endpoints = Endpoints(
+                Early(childs_lifeline, payload.Descriptor(descriptor)),
                 childs_data,
-                childs_control,
-                payload.Descriptor(descriptor),
+                self._heartbeat_interval,
                 None,
                 tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
                 self._pickler,
@@ -199,7 +209,7 @@ class Launcher:
                     process,
                     watch,
                     data,
-                    control,
+                    lifeline,
                     record,
                     via_server=self._method.via_server,
                 )

@@ -41,7 +41,8 @@ class State(enum.Enum):
     STOPPING = "stopping"
     """Asked to leave, or about to: it gets no more tasks, and a deadline."""
     KILLING = "killing"
-    """SIGKILL is sent; nothing it says counts any more."""
+    """Its end is decided, and nothing it says counts any more: SIGKILL is sent, or will be as soon
+    as its stack is written down, which has a deadline."""
     DEAD = "dead"
     """Gone and reaped."""
 
@@ -70,6 +71,7 @@ _LATE: tuple[Input, ...] = (
     ev.TaskDone,
     ev.WorkerBrokeProtocol,
     ev.WorkerChannelClosed,
+    ev.StackTaken,
 )
 
 
@@ -85,6 +87,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
         ev.WorkerStartFailed: DEAD,
         ev.WorkerExited: DEAD,
         ev.WorkerBrokeProtocol: KILLING,
+        ev.TakeStack: KILLING,
         ev.KillWorker: KILLING,
     },
     INITIALIZING: {
@@ -93,6 +96,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
         ev.WorkerChannelClosed: STOPPING,
         ev.WorkerExited: DEAD,
         ev.WorkerBrokeProtocol: KILLING,
+        ev.TakeStack: KILLING,
         ev.KillWorker: KILLING,
     },
     IDLE: {
@@ -102,6 +106,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
         ev.WorkerChannelClosed: STOPPING,
         ev.WorkerExited: DEAD,
         ev.WorkerBrokeProtocol: KILLING,
+        ev.TakeStack: KILLING,
         ev.KillWorker: KILLING,
     },
     BUSY: {
@@ -111,6 +116,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
         ev.WorkerChannelClosed: STOPPING,
         ev.WorkerExited: DEAD,
         ev.WorkerBrokeProtocol: KILLING,
+        ev.TakeStack: KILLING,
         ev.KillWorker: KILLING,
     },
     STOPPING: {
@@ -121,6 +127,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
     },
     KILLING: {
         **_all(_LATE, KILLING),
+        ev.KillWorker: KILLING,
         ev.WorkerStartFailed: DEAD,
         ev.WorkerExited: DEAD,
         ev.AbandonWorker: DEAD,
@@ -147,12 +154,18 @@ class Worker:
     state: State = STARTING
     pid: int | None = None
     task: int | None = None
-    # Invariant: task is not None exactly in BUSY, or in STOPPING after an end of file while BUSY.
+    # Invariant: task is not None exactly in BUSY, in STOPPING after an end of file while BUSY, and
+    # in KILLING as long as that waits for the stack.
     ready_at: float | None = None
     tasks_done: int = 0
     suspicion: ev.Failure | None = None
-    """Why it is leaving, where its exit may yet tell a better reason."""
+    """Why it is leaving, where its exit or its stack may yet tell more."""
     _moves: deque[tuple[float, Input, State]] = field(default_factory=lambda: deque(maxlen=12))
+
+    @property
+    def awaits_stack(self) -> bool:
+        """Whether its kill waits for its stack."""
+        return self.state is KILLING and self.deadline is not None
 
     def allows(self, cause: Input) -> bool:
         """Whether the table has a transition from the present state."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from warmpool.callbacks import logger
 from warmpool.errors import WarmpoolError
+from warmpool.events import ReportSilence
 
 
 def log_failure(pool: str, error: WarmpoolError, consequence: str) -> None:
@@ -11,6 +12,22 @@ def log_failure(pool: str, error: WarmpoolError, consequence: str) -> None:
     cause = error.__cause__
     text = f"; cause: {cause}" if cause is not None else ""
     logger.warning("pool %r: %s; %s%s", pool, error, consequence, text)
+
+
+def log_silence(pool: str, silence: ReportSilence) -> None:
+    """A worker has not beaten for a while."""
+    task = "" if silence.task is None else f" with task {silence.task}"
+    logger.warning(
+        "pool %r: worker %d (pid %s), %s%s, has not beaten for %.3g s: it is stopped, swapped out, "
+        "or foreign code holds its interpreter's lock; past %g s (heartbeat_timeout) it is killed",
+        pool,
+        silence.worker,
+        silence.pid,
+        silence.stage,
+        task,
+        silence.seconds,
+        silence.limit,
+    )
 
 
 def log_abandoned(pool: str, worker: int) -> None:

@@ -18,6 +18,7 @@ from warmpool.events import Health
 from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
+from warmpool.pulse import beat_interval
 from warmpool.start import start_method as find_start_method
 from warmpool.stats import PoolStats, stats_of
 from warmpool.supervisor import Supervisor
@@ -55,8 +56,12 @@ class WarmPool(Submitting):
         max_queue: Tasks that may wait; more make :meth:`submit` raise
             :class:`~warmpool.PoolSaturated`. None: no limit.
         grace: Seconds between asking a worker to stop and SIGKILL.
-        heartbeat_interval: Not implemented yet.
-        heartbeat_timeout: Not implemented yet.
+        heartbeat_interval: Seconds between two heartbeats of a worker; at least four fit into the
+            timeout, whatever this is.
+        heartbeat_timeout: Seconds without a heartbeat after which a warm worker is killed and
+            replaced, its task failing with :class:`~warmpool.WorkerUnresponsive`: it was stopped,
+            swapped out, or foreign code held its interpreter's lock. A task that only keeps the
+            main thread busy beats all the same. None: never.
         memory_limit: Not implemented yet.
         memory_warning: Not implemented yet.
         pickler: ``"cloudpickle"`` (an extra) for lambdas and local functions; None: pickle.
@@ -91,7 +96,7 @@ class WarmPool(Submitting):
         max_queue: int | None = None,
         grace: float = 5.0,
         heartbeat_interval: float = config.DEFAULT_HEARTBEAT_INTERVAL,
-        heartbeat_timeout: float = config.DEFAULT_HEARTBEAT_TIMEOUT,
+        heartbeat_timeout: float | None = config.DEFAULT_HEARTBEAT_TIMEOUT,
         memory_limit: int | None = None,
         memory_warning: int | None = None,
         pickler: str | None = None,
@@ -103,13 +108,19 @@ class WarmPool(Submitting):
             min_idle=min_idle,
             idle_timeout=idle_timeout,
             worker_lifetime=worker_lifetime,
-            heartbeat_interval=heartbeat_interval,
-            heartbeat_timeout=heartbeat_timeout,
             memory_limit=memory_limit,
             memory_warning=memory_warning,
             on_event=on_event,
         )
-        settings = config.settings(max_workers, max_tasks_per_child, init_timeout, grace, max_queue)
+        settings = config.settings(
+            max_workers,
+            max_tasks_per_child,
+            init_timeout,
+            grace,
+            max_queue,
+            heartbeat_interval,
+            heartbeat_timeout,
+        )
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         config.check_duration("task_timeout", task_timeout, optional=True)
@@ -127,7 +138,15 @@ class WarmPool(Submitting):
             supervisor = Supervisor(
                 name := self._name,
                 settings,
-                lambda report: Launcher(method, first, pickled, pickler_name, name, report),
+                lambda report: Launcher(
+                    method,
+                    first,
+                    pickled,
+                    pickler_name,
+                    beat_interval(heartbeat_interval, heartbeat_timeout),
+                    name,
+                    report,
+                ),
                 b"" if pickled is None else pickled.body,
             )
         except BaseException:

@@ -26,7 +26,7 @@ import struct
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from warmpool.recorder import Recorder
+from warmpool.recorder import STACK_SIGNAL, Recorder
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
 
@@ -55,7 +55,7 @@ class WorkerProcess:
         process: Started.
         watch: From :func:`open_death_watch`.
         data: The host's end of the data channel.
-        control: The host's end of the control channel.
+        lifeline: The host's end of the lifeline.
         recorder: The host's view of the flight recorder.
         via_server: Whether a fork server is the parent of the process.
     """
@@ -66,7 +66,7 @@ class WorkerProcess:
         process: BaseProcess,
         watch: int,
         data: Connection,
-        control: Connection,
+        lifeline: Connection,
         recorder: Recorder,
         *,
         via_server: bool,
@@ -78,7 +78,7 @@ class WorkerProcess:
         self.data = data
         self.recorder = recorder
         self._process = process
-        self._control = control
+        self._lifeline = lifeline
         self._via_server = via_server
         self._exitcode: int | None = None
 
@@ -92,9 +92,21 @@ class WorkerProcess:
             self._signal(signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             # The host has given up its privileges, or the worker has taken other ones on; or its
-            # server was killed where there are no pidfds. If it is not dead, the end of the control
-            # channel makes it end itself.
-            self._control.close()
+            # server was killed where there are no pidfds. If it is not dead, the end of the
+            # lifeline ends it.
+            self._lifeline.close()
+
+    def ask_for_stack(self) -> bool:
+        """Have the worker write its stacks into the flight recorder; False if it cannot."""
+        if not self.recorder.stacks_are_to_be_had:
+            return False
+        try:
+            self._signal(STACK_SIGNAL)
+            # One that is stopped has to run for it; it is about to be killed.
+            self._signal(signal.SIGCONT)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
     def _kill_group(self) -> None:
         if self._pid_is_ours():
@@ -189,7 +201,7 @@ class WorkerProcess:
     def release(self) -> None:
         """Close everything. The descriptors are watched by nobody any more (I6)."""
         del self.data  # Closed with the last reference: see warmpool.lease.
-        self._control.close()
+        self._lifeline.close()
         self.recorder.close()
         watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.
         os.close(watch)
@@ -209,7 +221,7 @@ class WorkerProcess:
             data = getattr(self, "data", None)
             if data is not None:  # Else it is being released at this moment.
                 data.close()
-            self._control.close()
+            self._lifeline.close()
             self.recorder.close()
             os.close(self.watch)
             # multiprocessing would try to join it at the end of the copy, whose child it is not.

@@ -1,24 +1,37 @@
-"""The flight recorder: a few bytes that a worker shares with its supervisor.
+"""The flight recorder: memory that a worker shares with its supervisor.
 
-The worker notes in it which task it has started; the supervisor reads it only when it matters,
-after a death or at a deadline, and so tells *never started* from *died running* without a message
-for each task. One mapping for each worker (I8): what one of them scribbles over harms no other.
+The worker notes in it which task it has started, and that it lives; its fault handler writes stacks
+into it. The supervisor reads it only when it matters, after a death, at a deadline or at a
+heartbeat's time, and so tells *never started* from *died running* without a message for each task.
+One mapping for each worker (I8): what one of them scribbles over harms no other.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import signal
 import struct
 import tempfile
 
-SIZE = mmap.PAGESIZE
+STACK_AT = mmap.PAGESIZE
+"""Where the stacks begin. Fields are before that."""
+_STACK_ROOM = 1 << 20
+"""Bytes. A hundred frames of a hundred threads fit; what was never written takes no memory."""
+SIZE = STACK_AT + _STACK_ROOM
+
+STACK_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR1) - 1
+"""Asks a worker for its stacks. A real-time signal where there are any: applications use others."""
 
 _TASK = struct.Struct("<Q")
+_BEATS = struct.Struct("<Q")
+_FLAGS = struct.Struct("<B")
+_TASK_AT, _BEATS_AT, _FLAGS_AT = 0, 8, 16
+_STACKS_TO_BE_HAD = 1
 
 
 def create() -> int:
-    """Make the shared bytes; the descriptor is the caller's to close."""
+    """Make the shared memory; the descriptor is the caller's to close."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("warmpool-recorder", os.MFD_CLOEXEC)
     else:
@@ -33,7 +46,7 @@ def create() -> int:
 
 
 class Recorder:
-    """One side's view of the shared bytes.
+    """One side's view of the shared memory.
 
     Args:
         descriptor: From :func:`create`. It may be closed afterwards.
@@ -42,15 +55,45 @@ class Recorder:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, SIZE)
 
+    # ------------------------------------------------------------------ in the worker
+
     def note_started(self, task: int) -> None:
-        """In the worker: from here on the task may have had effects."""
-        _TASK.pack_into(self._map, 0, task)
+        """From here on the task may have had effects."""
+        _TASK.pack_into(self._map, _TASK_AT, task)
+
+    def beat(self) -> None:
+        """The worker lives. *Threads:* one."""
+        (beats,) = _BEATS.unpack_from(self._map, _BEATS_AT)
+        _BEATS.pack_into(self._map, _BEATS_AT, (beats + 1) & (1 << 64) - 1)
+
+    def note_stacks_to_be_had(self) -> None:
+        """From here on :data:`STACK_SIGNAL` is answered."""
+        _FLAGS.pack_into(self._map, _FLAGS_AT, _STACKS_TO_BE_HAD)
+
+    # ------------------------------------------------------------------ in the supervisor
 
     @property
     def last_started(self) -> int:
-        """In the supervisor: the last task noted, 0 for none."""
-        started: int = _TASK.unpack_from(self._map, 0)[0]
+        """The last task noted, 0 for none."""
+        started: int = _TASK.unpack_from(self._map, _TASK_AT)[0]
         return started
+
+    @property
+    def beats(self) -> int:
+        """A number that changes as long as the worker lives."""
+        beats: int = _BEATS.unpack_from(self._map, _BEATS_AT)[0]
+        return beats
+
+    @property
+    def stacks_are_to_be_had(self) -> bool:
+        """Whether the worker answers :data:`STACK_SIGNAL`."""
+        flags: int = _FLAGS.unpack_from(self._map, _FLAGS_AT)[0]
+        return flags == _STACKS_TO_BE_HAD
+
+    def stacks(self) -> str:
+        """What the worker's fault handler has written so far, as text."""
+        end = self._map.find(b"\0", STACK_AT)
+        return self._map[STACK_AT : SIZE if end < 0 else end].decode("utf-8", "replace")
 
     def close(self) -> None:
         """Give the mapping up."""

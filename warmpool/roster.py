@@ -22,6 +22,9 @@ from warmpool.lifecycle import (
 )
 from warmpool.restart import FailureWindow, RestartPolicy
 
+STACK_PATIENCE = 0.25
+"""Seconds that a worker has to write down its stack. Mostly it takes a millisecond."""
+
 
 @dataclass(slots=True)
 class Slot:
@@ -110,6 +113,8 @@ class Roster:
         limit: float | None = None,
         detail: str | None = None,
         remote: object = None,
+        silent: float | None = None,
+        stack: str | None = None,
     ) -> ev.Failure:
         """What is known of a worker at the moment of its failure."""
         return ev.Failure(
@@ -123,6 +128,8 @@ class Roster:
             limit=limit,
             detail=detail,
             remote=remote,
+            silent=silent,
+            stack=stack,
             story=worker.story(),
         )
 
@@ -166,13 +173,18 @@ class Roster:
         worker: Worker,
         now: float,
         cause: type[ev.KillWorker | ev.WorkerBrokeProtocol] = ev.KillWorker,
-    ) -> int | None:
-        """Kill a worker, and give the task that it had: somebody has to answer it."""
-        task, worker.task = worker.task, None
+    ) -> None:
+        """Kill a worker. Somebody has to answer the task that it had."""
         self.set_deadline(worker, None)
         self.move(worker, cause, now)
         self._emit(ev.KillWorker(worker.id))
-        return task
+
+    def condemn(self, worker: Worker, failure: ev.Failure, now: float) -> None:
+        """Decide on a worker's end, but have its stack before the kill."""
+        worker.suspicion = failure
+        self.move(worker, ev.TakeStack, now)
+        self.set_deadline(worker, now + STACK_PATIENCE)
+        self._emit(ev.TakeStack(worker.id, worker.task))
 
     def bury(self, worker: Worker) -> Slot:
         """Take a dead worker out of its slot, and give the slot."""
@@ -266,7 +278,7 @@ class Roster:
             if worker.state is BUSY:
                 assert worker.task is not None
             elif worker.task is not None:
-                assert worker.state is State.STOPPING
+                assert worker.state is State.STOPPING or worker.awaits_stack
                 assert worker.suspicion is not None
             if worker.state in WARMING or worker.state is State.STOPPING:
                 assert worker.deadline is not None, "it could stay for ever"

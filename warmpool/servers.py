@@ -92,7 +92,19 @@ class ServerProcess:
             os.close(watch)
 
 
-class _Kept:
+def dump(popen: Any, *values: Any) -> bytes:
+    """Pickle what a process is to get; the descriptors in it are noted in the popen object."""
+    buffer = io.BytesIO()
+    context.set_spawning_popen(popen)
+    try:
+        for value in values:
+            reduction.dump(value, buffer)
+    finally:
+        context.set_spawning_popen(None)
+    return buffer.getvalue()
+
+
+class Kept:
     """Descriptors that live as long as a process object."""
 
     def __init__(self, *descriptors: int) -> None:
@@ -123,20 +135,9 @@ class Popen(popen_forkserver.Popen):
         """Ask a server for the process, and :meth:`read_pid`."""
         raise NotImplementedError
 
-    def dump(self, *values: Any) -> bytes:
-        """Pickle; the descriptors in it are noted, and have to be handed over too."""
-        buffer = io.BytesIO()
-        context.set_spawning_popen(self)
-        try:
-            for value in values:
-                reduction.dump(value, buffer)
-        finally:
-            context.set_spawning_popen(None)
-        return buffer.getvalue()
-
     def keep(self, *descriptors: int) -> None:
         """Hold these until :meth:`close`."""
-        self.finalizer = util.Finalize(self, _Kept(*descriptors).close)
+        self.finalizer = util.Finalize(self, Kept(*descriptors).close)
 
     def read_pid(self) -> None:
         """Wait for the server's answer.

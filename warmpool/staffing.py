@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from warmpool import events as ev
+from warmpool.deadlines import Owner
 from warmpool.events import Failure, FailureKind
 from warmpool.lifecycle import BUSY, IDLE, KILLING, STOPPING, WARM, WARMING, Worker
 from warmpool.queueing import Queueing
@@ -42,9 +45,11 @@ class Staffing(Queueing):
             self._fail(event.task, Failure(FailureKind.KILL_REQUESTED, started=True))
         elif task.worker is None:
             self._drop(event.task)
+        elif (worker := self.roster.workers[task.worker]).awaits_stack:
+            # It is being killed already; see to it that it is not run elsewhere.
+            task.retries = task.free_runs = 0
         else:
             task.retries = 0  # Else it would run again, against the wish of its owner.
-            worker = self.roster.workers[task.worker]
             self._kill(worker, self._failure(FailureKind.KILL_REQUESTED, worker, started=True))
         self._wind_down()
 
@@ -65,6 +70,8 @@ class Staffing(Queueing):
             return
         worker.ready_at = self._now
         self.roster.set_deadline(worker, None)
+        if self.pulses.begin(self._now):
+            self._look_at_heartbeats_later()
         if self.roster.broken_at is not None:
             self.roster.heal(self._now, refill=self._wants_workers())
         self._assign()
@@ -124,14 +131,25 @@ class Staffing(Queueing):
     def _on_exited(self, event: ev.WorkerExited) -> None:
         worker = self.roster[event.worker]
         before = self.roster.move(worker, ev.WorkerExited, self._now)
-        if before is KILLING or (before is STOPPING and worker.suspicion is None):
+        if before is KILLING:
+            if worker.deadline is not None:
+                # It died before its kill, of which it was to tell where it is.
+                self._pay(worker, self._verdict(worker, event.stack, event.last_started))
+            self._bury(worker)
+            return
+        if before is STOPPING and worker.suspicion is None:
             self._bury(worker)
             return
         # One that died by itself after its end of file died of what it did before that.
         stage = before.value if worker.suspicion is None else worker.suspicion.stage
         started = worker.task is not None and worker.task == event.last_started
         failure = self._failure(
-            FailureKind.DIED, worker, stage=stage, exitcode=event.exitcode, started=started
+            FailureKind.DIED,
+            worker,
+            stage=stage,
+            exitcode=event.exitcode,
+            started=started,
+            stack=event.stack,
         )
         task, worker.task = worker.task, None
         if started or self.roster.proved_itself(worker, self._now):
@@ -150,16 +168,73 @@ class Staffing(Queueing):
         cause: type[ev.KillWorker | ev.WorkerBrokeProtocol] = ev.KillWorker,
     ) -> None:
         """Kill a worker. Its task fails of the failure; so does its start, if it was not warm."""
-        warm_once = worker.ready_at is not None
         # An initializer that raised was counted then.
         counts = worker.state is not STOPPING or worker.suspicion is not None
-        task = self.roster.kill(worker, self._now, cause)
-        if failure is not None and counts and not warm_once:
-            self._start_failed(worker, failure)
-        if task is not None:
-            assert failure is not None  # I10
-            self._fail_or_rerun(task, failure)
+        self.roster.kill(worker, self._now, cause)
+        if failure is None:
+            assert worker.task is None  # I10
+        elif counts or worker.task is not None:
+            self._pay(worker, failure)
         self._refresh_health()
+
+    def _pay(self, worker: Worker, failure: Failure) -> None:
+        """What a worker's end costs: its start, if it was not warm yet, and its task."""
+        if worker.ready_at is None:
+            self._start_failed(worker, failure)
+        elif failure.kind is FailureKind.UNRESPONSIVE:
+            self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
+        task, worker.task = worker.task, None
+        if task is not None:
+            self._fail_or_rerun(task, failure)
+
+    def _condemn(self, worker: Worker, failure: Failure) -> None:
+        """Kill a worker, but have its stack first; then go on in :meth:`_on_stack_taken`."""
+        if worker.pid is None:
+            self._kill(worker, failure)
+        else:
+            self.roster.condemn(worker, failure, self._now)
+            self._refresh_health()
+
+    def _on_stack_taken(self, event: ev.StackTaken) -> None:
+        worker = self.roster[event.worker]
+        self.roster.move(worker, ev.StackTaken, self._now)
+        if worker.awaits_stack:
+            self._kill(worker, self._verdict(worker, event.stack, event.last_started))
+
+    def _verdict(self, worker: Worker, stack: str | None, last_started: int) -> Failure:
+        """What a worker is killed for, with what is known only now."""
+        assert worker.suspicion is not None
+        started = worker.task is not None and worker.task == last_started
+        return dataclasses.replace(worker.suspicion, stack=stack, started=started)
+
+    # ------------------------------------------------------------------ heartbeats
+
+    def _on_heartbeats_read(self, event: ev.HeartbeatsRead) -> None:
+        warm = {w: n for w, n in event.beats.items() if self._is_warm(w)}
+        for silence in self.pulses.check(warm, self._now):
+            worker, limit = self.roster[silence.worker], self.settings.heartbeat_timeout
+            assert limit is not None
+            if silence.is_fatal:
+                failure = self._failure(
+                    FailureKind.UNRESPONSIVE, worker, limit=limit, silent=silence.seconds
+                )
+                self._condemn(worker, failure)
+            else:
+                stage = worker.state.value
+                self._out.append(
+                    ev.ReportSilence(
+                        worker.id, worker.pid, stage, worker.task, silence.seconds, limit
+                    )
+                )
+        self._look_at_heartbeats_later()
+
+    def _is_warm(self, id: int) -> bool:
+        worker = self.roster.workers.get(id)
+        return worker is not None and worker.state in WARM
+
+    def _look_at_heartbeats_later(self) -> None:
+        if self.pulses.next_at is not None:
+            self._note(self.pulses.next_at, Owner.PULSE, 0)
 
     def _bury(self, worker: Worker) -> None:
         slot = self.roster.bury(worker)

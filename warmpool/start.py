@@ -11,7 +11,7 @@ import multiprocessing
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from warmpool import child, forkguard, forkservers, payload, zygote
+from warmpool import child, forkservers, payload, spawning, zygote
 
 AVAILABLE = tuple(
     name
@@ -57,35 +57,7 @@ def start_method(name: str) -> StartMethod:
         raise ValueError(f"start_method must be one of {', '.join(AVAILABLE)} here, not {name!r}")
     methods: dict[str, type[StartMethod]] = {
         "forkserver": forkservers.ForkServer,
-        "spawn": _Spawn,
+        "spawn": spawning.Spawn,
         "fork": zygote.Fork,
     }
     return methods[name]()
-
-
-class _Spawn:
-    """``spawn``: the worker is a child of the host, and an interpreter of its own."""
-
-    name = "spawn"
-    via_server = False
-    pickles = True
-
-    def open(self, initializer: payload.Initializer) -> None:
-        pass
-
-    def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
-        # Not daemonic: a task may use multiprocessing itself.
-        process = multiprocessing.get_context("spawn").Process(
-            target=child.main, args=(endpoints,), name=name, daemon=False
-        )
-        with forkguard.signals_blocked():
-            process.start()
-        return process
-
-    def break_off(self) -> None:
-        # Blocks on nothing that could be killed: a child's arguments fit the pipe. (They would
-        # not with tens of kilobytes in sys.argv; see README, limits.)
-        pass
-
-    def close(self) -> None:
-        pass

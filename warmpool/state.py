@@ -16,6 +16,7 @@ from warmpool.deadlines import Deadlines
 from warmpool.ending import CLOSING, DRAINING, OPEN, Ending, Phase
 from warmpool.events import Failure, FailureKind
 from warmpool.lifecycle import IDLE, WARM, WARMING, Worker
+from warmpool.pulse import Pulses
 from warmpool.restart import RestartPolicy
 from warmpool.roster import Roster
 from warmpool.tasks import TaskBook
@@ -32,6 +33,8 @@ class Settings:
     grace: float = 5.0
     max_tasks_per_child: int | None = None
     max_queue: int | None = None
+    heartbeat_interval: float = 2.5
+    heartbeat_timeout: float | None = 60.0
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
@@ -54,6 +57,8 @@ class PoolState:
         self._out: list[ev.Command] = []
         self.ending = Ending(deadlines)
         self.book = TaskBook(deadlines)
+        self.pulses = Pulses(settings.heartbeat_interval, settings.heartbeat_timeout)
+        self._note = deadlines.add
         self.roster = Roster(
             settings.max_workers,
             settings.init_timeout,

@@ -27,7 +27,6 @@ I15  Signals go to a process that is known to be alive. (``process``.)
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import random
 import time
 from collections import deque
@@ -260,6 +259,14 @@ class Supervisor:
     def _stop_worker(self, command: ev.StopWorker) -> None:
         self._fleet.stop(command.worker)
 
+    def _take_stack(self, command: ev.TakeStack) -> None:
+        taken = self._fleet.take_stack(command.worker, command.task)
+        if taken is not None:
+            self._follow_ups.append(taken)
+
+    def _read_heartbeats(self, command: ev.ReadHeartbeats) -> None:
+        self._follow_ups.append(ev.HeartbeatsRead(self._fleet.beats(command.workers)))
+
     def _kill_worker(self, command: ev.KillWorker) -> None:
         self._fleet.kill(command.worker)
 
@@ -274,9 +281,6 @@ class Supervisor:
         now = time.monotonic()
         failure = command.failure
         if failure is not None:
-            if failure.kind is ev.FailureKind.TASK_TIMEOUT and failure.worker is not None:
-                started = self._fleet.last_started(failure.worker) == command.task
-                failure = dataclasses.replace(failure, started=started)
             future.settle_failed(to_error(failure, self.name), now)
         elif command.outcome is ev.Outcome.RETURNED:
             future.settle_returned(command.payload, now)
@@ -306,6 +310,9 @@ class Supervisor:
     def _report(self, command: ev.ReportFailure) -> None:
         error = to_error(command.failure, self.name)
         self._callbacks.put(loglines.log_failure, self.name, error, command.consequence)
+
+    def _report_silence(self, command: ev.ReportSilence) -> None:
+        self._callbacks.put(loglines.log_silence, self.name, command)
 
     def _change_health(self, command: ev.ChangeHealth) -> None:
         self.last_failure = command.cause
@@ -370,12 +377,15 @@ class Supervisor:
         ev.StartWorker: _start_worker,
         ev.DispatchTask: _dispatch,
         ev.StopWorker: _stop_worker,
+        ev.TakeStack: _take_stack,
+        ev.ReadHeartbeats: _read_heartbeats,
         ev.KillWorker: _kill_worker,
         ev.AbandonWorker: _abandon_worker,
         ev.SettleTask: _settle,
         ev.DropTask: _drop,
         ev.AnswerWarm: _answer_warm,
         ev.ReportFailure: _report,
+        ev.ReportSilence: _report_silence,
         ev.ChangeHealth: _change_health,
         ev.EndPool: _end,
     }

@@ -34,9 +34,9 @@ class Task:
         """Whether it is run again after this failure; counts the run.
 
         A task that never started runs elsewhere by itself; one that may have started only if its
-        owner asked for it (promise 5).
+        owner asked for it (promise 5). So does one that ran into its limit, which has passed.
         """
-        if failure.started:
+        if failure.started or failure.kind is ev.FailureKind.TASK_TIMEOUT:
             self.retries -= 1
             return self.retries >= 0
         self.free_runs -= 1

@@ -99,7 +99,7 @@ class _Popen(servers.Popen):
     DupFd = copied.Handed  # type: ignore[assignment]
 
     def _launch(self, process_obj: _Process) -> None:
-        body = self.dump(process_obj)
+        body = servers.dump(self, process_obj)
         with contextlib.ExitStack() as theirs:
             with forkguard.making():
                 self.sentinel, status = os.pipe()

@@ -29,9 +29,10 @@ class CoreMachine(RuleBasedStateMachine):
         max_workers=st.integers(1, 3),
         max_tasks=st.one_of(st.none(), st.integers(1, 2)),
         max_queue=st.one_of(st.none(), st.integers(0, 3)),
+        heartbeat_timeout=st.sampled_from([None, 6.0]),
         seed=st.integers(0, 3),
     )
-    def open(self, max_workers, max_tasks, max_queue, seed):
+    def open(self, max_workers, max_tasks, max_queue, heartbeat_timeout, seed):
         self.world = World(
             Settings(
                 max_workers,
@@ -39,6 +40,8 @@ class CoreMachine(RuleBasedStateMachine):
                 grace=2.0,
                 max_tasks_per_child=max_tasks,
                 max_queue=max_queue,
+                heartbeat_interval=1.0,
+                heartbeat_timeout=heartbeat_timeout,
             ),
             seed,
         )
@@ -151,6 +154,17 @@ class CoreMachine(RuleBasedStateMachine):
         worker = self._pick(data, self.world.alive)
         task = self.world.running.get(worker, 0) if started else 0
         self.world.exit(worker, code, task)
+
+    @precondition(lambda self: self.world.asked & self.world.alive)
+    @rule(data=st.data(), started=st.integers(0, 4))
+    def give_stack(self, data, started):
+        worker = self._pick(data, self.world.asked & self.world.alive)
+        self.world.give_stack(worker, started)
+
+    @precondition(lambda self: self.world.alive)
+    @rule(data=st.data())
+    def fall_silent(self, data):
+        self.world.silent.add(self._pick(data, self.world.alive))
 
     @precondition(lambda self: self.world.killed)
     @rule()

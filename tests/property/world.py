@@ -22,6 +22,9 @@ class World:
         self.alive: set[int] = set()
         self.killed: set[int] = set()
         self.stopped: set[int] = set()
+        self.asked: set[int] = set()
+        self.noted: dict[int, int] = {}
+        """What those who were asked for their stack have started."""
         self.running: dict[int, int] = {}
         self.answers: dict[int, list[ev.Command]] = {}
         self.specs: dict[int, ev.TaskSpec] = {}
@@ -32,6 +35,13 @@ class World:
         self.reports: list[ev.ReportFailure] = []
         self.starts: list[float] = []
         self.ended = 0
+        self.heartbeats_wanted = False
+        self.silences: list[ev.ReportSilence] = []
+        self.prompt = False
+        """Whether workers write down their stack at once."""
+        self.beats: dict[int, int] = {}
+        self.silent: set[int] = set()
+        """Workers that do not beat any more."""
         self._ids = itertools.count(1)
         self.obey(self.core.open(self.now))
 
@@ -41,7 +51,22 @@ class World:
         """Tell the core, obey it, and check everything that must always be true."""
         commands = self.core.handle(event, self.now)
         self.obey(commands)
+        while self.prompt and self.asked:
+            worker = min(self.asked)
+            self.give_stack(worker, self.noted.get(worker, 0))
+        if self.heartbeats_wanted:
+            self.heartbeats_wanted = False
+            self.say(ev.HeartbeatsRead({w: self._beat(w) for w in self.in_state(*WARM)}))
         return commands
+
+    def _beat(self, worker: int) -> int:
+        self.beats[worker] = self.beats.get(worker, 0) + (worker not in self.silent)
+        return self.beats[worker]
+
+    def give_stack(self, worker: int, started: int = 0) -> None:
+        """The worker has written down where it is."""
+        self.asked.discard(worker)
+        self.say(ev.StackTaken(worker, "a stack", started))
 
     def submit(
         self,
@@ -70,10 +95,13 @@ class World:
         self.running[worker] = spec.id
         self.say(ev.TaskTaken(spec, worker, self.now))
 
-    def exit(self, worker: int, code: int | None = 0, started: int = 0) -> None:
+    def exit(
+        self, worker: int, code: int | None = 0, started: int = 0, stack: str | None = None
+    ) -> None:
         self.alive.discard(worker)
+        self.asked.discard(worker)
         self.running.pop(worker, None)
-        self.say(ev.WorkerExited(worker, code, started))
+        self.say(ev.WorkerExited(worker, code, started, stack))
 
     def spawn(self, worker: int) -> None:
         self.unborn.discard(worker)
@@ -144,9 +172,23 @@ class World:
                 assert worker in self.alive
                 assert worker not in self.running
                 self.stopped.add(worker)
+            case ev.TakeStack(worker, task):
+                assert worker in self.alive
+                assert worker not in self.killed | self.asked
+                assert self.running.get(worker) == task
+                self.noted[worker] = self.running.pop(worker, 0)
+                self.asked.add(worker)
+            case ev.ReadHeartbeats(workers):
+                assert set(workers) <= self.alive
+                assert workers == tuple(self.in_state(*WARM))
+                self.heartbeats_wanted = True
+            case ev.ReportSilence(worker):
+                assert worker in self.alive
+                self.silences.append(command)
             case ev.KillWorker(worker):
                 assert worker in self.alive | self.unborn
                 self.running.pop(worker, None)
+                self.asked.discard(worker)
                 self.killed.add(worker)
             case ev.AbandonWorker(worker):
                 assert worker in self.alive | self.unborn

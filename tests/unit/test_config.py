@@ -64,8 +64,6 @@ def test_of_the_wrong_type(option):
         {"min_idle": 1},
         {"idle_timeout": 5.0},
         {"worker_lifetime": 60.0},
-        {"heartbeat_interval": 1.0},
-        {"heartbeat_timeout": 10.0},
         {"memory_limit": 1 << 30},
         {"memory_warning": 1 << 30},
         {"on_event": print},
@@ -117,7 +115,7 @@ def test_task_options_are_checked_too(options):
 
 
 def test_defaults():
-    settings = config.settings(None, None, 60.0, 5.0, None)
+    settings = config.settings(None, None, 60.0, 5.0, None, 2.5, 60.0)
     assert settings.max_workers == config.usable_cpus() >= 1
     assert config.start_method_name(None, None) in multiprocessing.get_all_start_methods()
     assert config.start_method_name(None, multiprocessing.get_context("spawn")) == "spawn"

@@ -12,6 +12,7 @@ from warmpool.ending import ABANDON_AFTER, Phase
 from warmpool.events import FailureKind, Health
 from warmpool.lifecycle import TRANSITIONS, InvalidTransition, State
 from warmpool.restart import RestartPolicy
+from warmpool.roster import STACK_PATIENCE
 from warmpool.staffing import LINGER
 from warmpool.state import Settings
 
@@ -25,8 +26,9 @@ MESSAGES = (
 )
 
 
-def a_world(max_workers=1, *, warm=True, **settings) -> World:
-    world = World(Settings(max_workers, **settings))
+def a_world(max_workers=1, *, warm=True, prompt=True, **settings) -> World:
+    world = World(Settings(max_workers, **{"heartbeat_timeout": None, **settings}))
+    world.prompt = prompt
     if warm:
         world.warm_all()
     return world
@@ -65,6 +67,8 @@ def an_event(cls, worker):
         return ev.WorkerStartFailed(worker, ev.Failure(FailureKind.START_FAILED))
     if cls is ev.WorkerExited:
         return ev.WorkerExited(worker, 1)
+    if cls is ev.StackTaken:
+        return ev.StackTaken(worker, "a stack")
     return cls(worker)
 
 
@@ -473,3 +477,151 @@ def test_shutdown_of_a_pool_that_cannot_get_warm_ends_too():
         if deadline is not None:
             world.pass_time(deadline - world.now)
     assert world.failure(task).kind is FailureKind.POOL_BROKEN
+
+
+# ------------------------------------------------------------------ stacks
+
+
+def asked(world: World) -> int:
+    (worker,) = world.asked
+    return worker
+
+
+def test_a_worker_that_hung_is_killed_once_it_has_told_where():
+    world = a_world(prompt=False)
+    task = world.submit(timeout=1.0)
+    world.pass_time(1.0)
+    assert not world.killed
+    assert not world.answers[task]
+    world.give_stack(asked(world), started=task)
+    assert world.failure(task).stack == "a stack"
+    assert world.failure(task).started
+    assert world.killed
+
+
+def test_whether_a_task_had_started_is_known_with_the_stack():
+    world = a_world(prompt=False)
+    task = world.submit(timeout=1.0)
+    world.pass_time(1.0)
+    world.give_stack(asked(world), started=0)
+    assert not world.failure(task).started
+
+
+def test_the_stack_is_not_waited_for_without_a_bound():
+    world = a_world(prompt=False)
+    task = world.submit(timeout=1.0)
+    world.pass_time(1.0 + STACK_PATIENCE)
+    failure = world.failure(task)
+    assert (failure.kind, failure.stack) == (FailureKind.TASK_TIMEOUT, None)
+    assert world.killed
+
+
+def test_a_worker_that_dies_as_it_is_asked_has_run_into_its_limit_all_the_same():
+    world = a_world(prompt=False)
+    task = world.submit(timeout=1.0)
+    world.pass_time(1.0)
+    world.exit(asked(world), -9, task, "half a stack")
+    failure = world.failure(task)
+    assert (failure.kind, failure.stack) == (FailureKind.TASK_TIMEOUT, "half a stack")
+    assert failure.started
+
+
+def test_an_answer_that_comes_after_the_limit_is_late():
+    world = a_world(prompt=False)
+    task = world.submit(timeout=1.0)
+    worker = the_worker(world)
+    world.pass_time(1.0)
+    world.say(ev.TaskDone(worker, task, ev.Outcome.RETURNED, b"late"))
+    world.give_stack(worker, started=task)
+    assert world.failure(task).kind is FailureKind.TASK_TIMEOUT
+
+
+def test_close_does_not_wait_for_a_stack():
+    world = a_world(prompt=False, grace=0.0)
+    task = world.submit(timeout=1.0)
+    world.pass_time(1.0)
+    world.say(ev.CloseRequested(0.0))
+    world.pass_time(0.0)
+    assert world.failure(task).kind is FailureKind.TASK_TIMEOUT
+    assert world.killed
+
+
+def test_kill_while_the_stack_is_taken_keeps_the_task_from_running_again():
+    world = a_world(2, prompt=False, heartbeat_interval=1.0, heartbeat_timeout=4.0)
+    task = world.submit(retries=5)
+    world.silent |= world.alive
+    world.pass_time(5.0)
+    (busy,) = [w for w in world.asked if world.core.roster.workers[w].task == task]
+    world.say(ev.TaskKillRequested(task))
+    world.give_stack(busy, started=0)
+    assert world.failure(task).kind is FailureKind.UNRESPONSIVE
+
+
+# ------------------------------------------------------------------ heartbeats
+
+
+def beating(max_workers=1, **settings) -> World:
+    return a_world(max_workers, heartbeat_interval=1.0, heartbeat_timeout=4.0, **settings)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_silent_worker_is_reported_then_killed_and_replaced(busy):
+    world = beating()
+    task = world.submit() if busy else None
+    worker = the_worker(world)
+    world.silent.add(worker)
+    world.pass_time(3.5)
+    (silence,) = world.silences
+    assert (silence.worker, silence.task, silence.limit) == (worker, task, 4.0)
+    assert not world.killed
+    world.pass_time(2.0)
+    assert world.killed == {worker}
+    (report,) = world.reports
+    assert report.failure.kind is FailureKind.UNRESPONSIVE
+    assert report.failure.silent == pytest.approx(4.0)
+    world.reap()
+    assert the_worker(world) != worker
+
+
+def test_a_silent_workers_task_that_never_started_runs_elsewhere():
+    world = beating(2, prompt=False)
+    task = world.submit()
+    (worker,) = world.running
+    world.silent.add(worker)
+    world.pass_time(5.0)
+    world.give_stack(worker, started=0)
+    assert not world.answers[task]
+    assert world.running != {worker: task}
+    assert list(world.running.values()) == [task]
+
+
+def test_workers_that_beat_are_left_alone():
+    world = beating(3)
+    world.submit()
+    world.pass_time(3600.0)
+    assert not world.killed
+    assert not world.silences
+
+
+def test_the_pools_own_sleep_is_not_blamed_on_its_workers():
+    """Nothing beats, or is read, while the machine is suspended: the first check sees no beat."""
+    world = beating()
+    for _ in range(3):
+        world.silent |= world.alive
+        world.now += 1000.0
+        world.say(ev.TimePassed())
+        assert not world.killed
+        world.silent.clear()
+        world.pass_time(3.0)
+    assert not world.killed
+
+
+def test_nobody_looks_for_heartbeats_while_nobody_is_warm():
+    world = beating()
+    worker = the_worker(world)
+    world.pass_time(3.0)
+    world.exit(worker, 1)
+    world.pass_time(30.0)
+    assert world.core.pulses.next_at is None
+    world.warm_all()
+    assert world.core.pulses.next_at is not None

@@ -1,0 +1,99 @@
+"""What a worker does before any code of the user's runs in it, the import of ``__main__`` included.
+
+* It makes a process group of its own: a kill takes grandchildren along, and Ctrl-C at a terminal,
+  which goes to the foreground group, reaches the host alone.
+* It ignores SIGINT, which was blocked until here by inheritance from the thread that started the
+  process: there was no disposition yet that could be changed.
+* It ties itself to its host by the lifeline, a channel on which nobody ever writes. On Linux the
+  kernel is told to send SIGKILL to the whole group when the host's end closes: nothing has to run
+  in the worker for that, so it works while a task holds the GIL, or when the worker is stopped.
+* It has ``faulthandler`` write stacks into the flight recorder: of a crash, and whenever the host
+  asks by a signal. Both work with the GIL held.
+
+All of that happens when :class:`Early` is unpickled, the first of a worker's arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import os
+import signal
+from multiprocessing.connection import Connection
+from typing import Any
+
+from warmpool import payload, recorder
+
+_installed: list[Installed] = []
+
+
+class Installed:
+    """What the rest of the worker needs of it."""
+
+    __slots__ = ("lifeline", "recorder")
+
+    def __init__(self, lifeline: Connection, recorder: recorder.Recorder) -> None:
+        self.lifeline = lifeline
+        self.recorder = recorder
+
+
+class Early:
+    """Travels in the arguments of a worker's process, and takes effect as it is unpickled.
+
+    Args:
+        lifeline: The worker's end.
+        recorder: The flight recorder's descriptor.
+    """
+
+    def __init__(self, lifeline: Connection, recorder: payload.Descriptor) -> None:
+        self._lifeline = lifeline
+        self._recorder = recorder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _install, (self._lifeline, self._recorder)
+
+
+def installed() -> Installed:
+    """What :class:`Early` has installed in this process. Once: it is handed over."""
+    return _installed.pop()
+
+
+def _install(lifeline: Connection, descriptor: payload.Descriptor) -> None:
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.set_inheritable(lifeline.fileno(), False)
+    with contextlib.suppress(OSError):
+        _die_with_the_host(lifeline.fileno())
+    number = descriptor.detach()
+    os.set_inheritable(number, False)
+    record = recorder.Recorder(number)
+    _write_stacks(number, record)
+    _installed[:] = [Installed(lifeline, record)]
+
+
+def _die_with_the_host(lifeline: int) -> None:
+    # Signal-driven I/O: an event on the descriptor sends a signal, F_SETSIG says which. The one
+    # event that the lifeline ever has is its end. Not PR_SET_PDEATHSIG: that follows the thread
+    # that forked this process, in a server for most start methods, and workers survive that.
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
+def _write_stacks(descriptor: int, record: recorder.Recorder) -> None:
+    os.lseek(descriptor, recorder.STACK_AT, os.SEEK_SET)
+    faulthandler.enable(descriptor)
+    faulthandler.register(recorder.STACK_SIGNAL, descriptor, chain=False)
+    # Until here that signal would have ended the process.
+    record.note_stacks_to_be_had()
+    # What a task forks is not the worker: it shares the descriptor, and its crash is its own.
+    os.register_at_fork(after_in_child=_write_no_stacks)
+
+
+def _write_no_stacks() -> None:
+    faulthandler.disable()
+    faulthandler.unregister(recorder.STACK_SIGNAL)

@@ -1,0 +1,28 @@
+"""What an interpreter of its own, or a fork server's child, is told before it is a worker.
+
+``multiprocessing`` sends two pickles: how to prepare, which ends in the import of ``__main__``, and
+the process object. What has to happen before any code of the user's is put into the first of them,
+and so happens while that is unpickled.
+"""
+
+from __future__ import annotations
+
+import sys
+from multiprocessing import spawn
+from typing import Any
+
+from warmpool import child, servers
+
+
+class _Path:
+    """Makes ``sys.path`` that of the host, or this package might not be found."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return spawn.prepare, ({"sys_path": list(sys.path)},)
+
+
+def dump(popen: Any, process: Any, endpoints: child.Endpoints) -> bytes:
+    """Pickle all that a worker's process gets; descriptors are noted in the popen object."""
+    early, endpoints.early = endpoints.early, None
+    first: dict[str, Any] = {"warmpool": (_Path(), early)}
+    return servers.dump(popen, {**first, **spawn.get_preparation_data(process.name)}, process)

@@ -1,0 +1,106 @@
+"""``spawn``: each worker is a child of the host, and an interpreter of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from multiprocessing import context, popen_spawn_posix, resource_tracker, spawn, util
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from warmpool import child, forkguard, payload, preparation, servers
+
+
+class _Popen(popen_spawn_posix.Popen):
+    """As its base, but for the order of the worker's arguments and of the steps."""
+
+    def __init__(self, process_obj: Any) -> None:
+        # Not the base's, which flushes the host's streams; see servers.Popen.
+        self._fds: list[int] = []
+        self.returncode: int | None = None
+        self.finalizer: Any = None
+        self._launch(process_obj)
+
+    def _launch(self, process_obj: _Process) -> None:
+        tracker = resource_tracker.getfd()
+        assert tracker is not None
+        self._fds.append(tracker)
+        body = preparation.dump(self, process_obj, process_obj.endpoints)
+        with contextlib.ExitStack() as theirs:
+            with forkguard.making():
+                self.sentinel, alive = os.pipe()
+                theirs.callback(os.close, alive)
+                reading, writing = os.pipe()
+                theirs.callback(os.close, reading)
+                # Kept: the child takes the end of file of this one for the end of its parent.
+                self.finalizer = util.Finalize(self, servers.Kept(self.sentinel, writing).close)
+            command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=reading)
+            self._fds += reading, alive
+            executable = os.fsencode(spawn.get_executable())
+            self.pid = util.spawnv_passfds(executable, command, self._fds)
+        # Not before the child's end is closed here: a child that dies before it has read all would
+        # leave the host waiting for ever, for a reader that it is itself (cpython#118981).
+        process_obj.method.under_way = self.pid
+        try:
+            _write(writing, body)
+        finally:
+            process_obj.method.under_way = None
+
+
+def _write(descriptor: int, body: bytes) -> None:
+    # The host may have given SIGPIPE its default again, and is not to die of a dead child.
+    with forkguard.signals_blocked((signal.SIGPIPE,)):
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(body)
+        except BrokenPipeError:
+            # It is dead, and will be found so.
+            if hasattr(signal, "sigtimedwait"):
+                signal.sigtimedwait((signal.SIGPIPE,), 0)
+
+
+class _Process(context.SpawnProcess):
+    def __init__(self, method: Spawn, endpoints: child.Endpoints, name: str) -> None:
+        # Not daemonic: a task may use multiprocessing itself.
+        super().__init__(target=child.main, args=(endpoints,), name=name, daemon=False)
+        self.method = method
+        self.endpoints = endpoints
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 - multiprocessing's name
+        return _Popen(process_obj)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["method"], state["endpoints"]
+        return state
+
+
+class Spawn:
+    """See :class:`warmpool.start.StartMethod`."""
+
+    name = "spawn"
+    via_server = False
+    pickles = True
+
+    def __init__(self) -> None:
+        self.under_way: int | None = None
+        # Invariant: a child of the host's that nobody collects meanwhile.
+
+    def open(self, initializer: payload.Initializer) -> None:
+        pass
+
+    def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
+        process = _Process(self, endpoints, name)
+        with forkguard.signals_blocked():
+            process.start()
+        return process
+
+    def break_off(self) -> None:
+        # A start waits for the child to read its arguments; they mostly fit the pipe.
+        if (pid := self.under_way) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        pass
