@@ -263,13 +263,16 @@ class Fleet:
     def _break_off(self, worker: int) -> None:
         if worker not in self._killed_unborn:
             return
-        heir = self._launcher.break_off(worker)
-        if heir is None:
+        for launcher in (self._launcher, *self._former_launchers):
+            if (heir := launcher.break_off(worker)) is not None:
+                break
+        else:
             # Its turn has not come, or its report is on the way.
             self._break_off_later(worker)
             return
-        self._former_launchers.append(self._launcher)
-        self._launcher = heir
+        if launcher is self._launcher:
+            self._former_launchers.append(launcher)
+            self._launcher = heir
         self._killed_unborn.discard(worker)
         self._unborn.discard(worker)
         self._start_failed(worker, TimeoutError("the start hung and was broken off"))

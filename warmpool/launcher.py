@@ -65,7 +65,9 @@ class Launcher:
         self._requests: queue.SimpleQueue[int | WorkerProcess | None] = queue.SimpleQueue()
         self._abandoned: set[int] = set()
         self._current: int | None = None
-        self._forsaken = False
+        self._heir: Launcher | None = None
+        self._broken_off: set[int] = set()
+        self._is_over = False
         self._thread = DaemonThread(self._run, f"{pool}-launcher")
 
     def open(self) -> None:
@@ -89,14 +91,30 @@ class Launcher:
         """Unblock the thread, which has hung in the start of this worker for too long.
 
         Returns:
-            A fresh, opened launcher in place of this one, which no more reports anything; or None
-            if it was not this start that hung, or if there is no thread to be had: ask again.
+            An opened launcher to go on with; this one gets no more to do, and does not report this
+            start. None if it was not this start that hung, or if there is no thread to be had: ask
+            again.
 
         *Threads:* the supervisor's; never blocks.
         """
         if self._current != worker:
             return None
-        self._method.break_off()
+        if self._heir is None:
+            heir = self._make_heir()
+            if heir is None:
+                return None
+            # First this, then the queue: the thread may go on at any moment, and what it takes from
+            # there belongs to the heir from here on.
+            self._heir = heir
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    heir._requests.put(self._requests.get_nowait())
+            self._requests.put(None)
+        self._broken_off.add(worker)
+        self._method.break_off()  # Last: it lets the thread go on.
+        return self._heir
+
+    def _make_heir(self) -> Launcher | None:
         heir = Launcher(
             self._method,
             self._initializer,
@@ -111,17 +129,14 @@ class Launcher:
             heir._thread.start()
         except RuntimeError:
             return None
-        self._forsaken = True
-        with contextlib.suppress(queue.Empty):
-            while True:
-                heir._requests.put(self._requests.get_nowait())
-        self._requests.put(None)
         return heir
 
     def end(self, process: WorkerProcess) -> None:
         """Kill and reap a worker that nobody wants any more. *Threads:* any; never blocks."""
         process.kill()
         self._requests.put(process)
+        if self._is_over:
+            self._end_what_is_left()
 
     def close(self) -> None:
         """End after the present start, and let the method go. *Threads:* any; never blocks."""
@@ -137,24 +152,33 @@ class Launcher:
 
     def _run(self) -> None:
         while (worker := self._requests.get()) is not None:
+            if self._heir is not None:
+                # Taken as this was broken off.
+                self._heir._requests.put(worker)
+                continue
             if isinstance(worker, WorkerProcess):
                 _end(worker)
                 continue
             self._current = worker
             outcome = self._start(worker)
             self._current = None
-            if not self._forsaken:
+            if worker not in self._broken_off:
                 self._report(worker, outcome)
             elif isinstance(outcome, WorkerProcess):
                 _end(outcome)
             del outcome
-        if not self._forsaken:
+        if self._heir is None:
             self._method.close()
             if self._pickled is not None:
                 self._pickled.close()
-            while not self._requests.empty():
-                # A worker that was started as the pool collapsed.
-                if isinstance(late := self._requests.get(), WorkerProcess):
+        # First this: a worker that was started as the pool collapsed may come at any moment.
+        self._is_over = True
+        self._end_what_is_left()
+
+    def _end_what_is_left(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if isinstance(late := self._requests.get_nowait(), WorkerProcess):
                     _end(late)
 
     def _start(self, worker: int) -> WorkerProcess | BaseException:
@@ -162,7 +186,7 @@ class Launcher:
             if worker in self._abandoned:
                 raise GaveUp
             process = self._launch(worker)
-            if worker in self._abandoned or self._forsaken:
+            if worker in self._abandoned:
                 _end(process)
                 raise GaveUp
             return process
