@@ -15,7 +15,6 @@ import atexit
 import os
 import select
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import util
@@ -121,8 +120,12 @@ def _follow_host(lifeline: Connection, recorder: Recorder, interval: float) -> N
     poll.register(lifeline.fileno(), 0)  # Its end is always reported.
     while not poll.poll(interval * 1e3):
         recorder.beat()
-    # Way out: the host closed the lifeline, or is gone; or user code has closed it here. Nobody is
-    # left to observe it. The whole group goes, unless it is not ours.
+    # Way out: the host closed the lifeline, or is gone; or user code has closed it here.
+    _leave_with_host()
+
+
+def _leave_with_host() -> NoReturn:
+    # Nobody is left to observe it. The whole group goes, unless it is not ours.
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
@@ -152,8 +155,9 @@ class _Channel:
             self._poll.poll()
             data = os.read(self._descriptor, size)
             if not data:
-                # Way out: the host closed the channel. Normally the control thread is faster.
-                _leave(0)
+                # Way out: the host closed the channel, or is gone. Not in order, which would leave
+                # behind what tasks have started: the control thread may be slower.
+                _leave_with_host()
             self._messages = self._reader.feed(data)
             if self._reader.broken is not None:
                 # Way out: the arguments do not fit into memory. Not started, so run elsewhere.
@@ -173,7 +177,7 @@ class _Channel:
             self._write(parts)
         except BrokenPipeError:
             # Way out: the host is gone.
-            _leave(0)
+            _leave_with_host()
 
     def _write(self, parts: list[bytes | memoryview]) -> None:
         while parts:
@@ -182,10 +186,6 @@ class _Channel:
                 written -= len(parts.pop(0))
             if parts and written:
                 parts[0] = memoryview(parts[0])[written:]
-
-
-def _leave(code: int) -> NoReturn:
-    sys.exit(code)
 
 
 def _initialize(channel: _Channel, endpoints: Endpoints) -> bool:

@@ -4,6 +4,8 @@
   which goes to the foreground group, reaches the host alone.
 * It ignores SIGINT, which was blocked until here by inheritance from the thread that started the
   process: there was no disposition yet that could be changed.
+* It lets go of the terminal: it reads from ``/dev/null``, and is not stopped for touching it, as
+  the kernel would have it for a group in the background.
 * It ties itself to its host by the lifeline, a channel on which nobody ever writes. On Linux the
   kernel is told to send SIGKILL to the whole group when the host's end closes: nothing has to run
   in the worker for that, so it works while a task holds the GIL, or when the worker is stopped.
@@ -63,6 +65,7 @@ def _install(lifeline: Connection, descriptor: payload.Descriptor) -> None:
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _let_go_of_the_terminal()
     os.set_inheritable(lifeline.fileno(), False)
     with contextlib.suppress(OSError):
         _die_with_the_host(lifeline.fileno())
@@ -71,6 +74,15 @@ def _install(lifeline: Connection, descriptor: payload.Descriptor) -> None:
     record = recorder.Recorder(number)
     _write_stacks(number, record)
     _installed[:] = [Installed(lifeline, record)]
+
+
+def _let_go_of_the_terminal() -> None:
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != 0:
+        os.dup2(null, 0)
+        os.close(null)
 
 
 def _die_with_the_host(lifeline: int) -> None:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
+from collections.abc import Iterator
 from multiprocessing import context, forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from warmpool import child, forkguard, payload, preparation, servers
+
+
+@contextlib.contextmanager
+def _collectable() -> Iterator[None]:
+    # A server that inherits a mask with SIGCHLD in it collects nobody.
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Server(forkserver.ForkServer):
@@ -42,7 +54,7 @@ class _Server(forkserver.ForkServer):
             if self.process is not None and self.process.has_died():
                 self.forget()
             if self.process is None:
-                with forkguard.making():
+                with forkguard.making(), _collectable():
                     super().ensure_running()
                 assert self._forkserver_pid is not None
                 self.process = servers.ServerProcess(self._forkserver_pid)

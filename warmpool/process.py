@@ -47,6 +47,14 @@ def open_death_watch(process: BaseProcess) -> int:
     return os.dup(process.sentinel)
 
 
+def _collect_orphan(watch: int) -> None:
+    # The orphans of a server that was killed are the host's if that is the first process of a
+    # container, or a subreaper. By pidfd: the pid may be another's.
+    if hasattr(os, "P_PIDFD"):
+        with contextlib.suppress(OSError):
+            os.waitid(os.P_PIDFD, watch, os.WEXITED | os.WNOHANG)
+
+
 class WorkerProcess:
     """A started worker and the host's ends of its channels.
 
@@ -204,6 +212,8 @@ class WorkerProcess:
         self._lifeline.close()
         self.recorder.close()
         watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.
+        if self._via_server:
+            _collect_orphan(watch)
         os.close(watch)
         if self._is_closed():
             return
