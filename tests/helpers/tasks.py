@@ -219,3 +219,19 @@ def echo_or(fault: str) -> str:
 
 def raise_worker_died() -> NoReturn:
     raise WorkerDied("somewhere else", pid=1)
+
+
+def compute_for(seconds: float) -> int:
+    """Keep the main thread busy without a pause."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return os.getpid()
+
+
+def fork_one_that_segfaults_and_die() -> NoReturn:
+    pid = os.fork()
+    if pid == 0:
+        faults.segfaults()
+    os.waitpid(pid, 0)
+    os._exit(7)
