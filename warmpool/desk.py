@@ -86,7 +86,8 @@ class Desk:
     @property
     def health(self) -> ev.Health:
         """How the pool is."""
-        return self._supervisor.health
+        # The supervisor may not have heard of it yet; a submit is refused already.
+        return CLOSED if self._is_shut else self._supervisor.health
 
     @property
     def has_ended(self) -> bool:

@@ -156,6 +156,8 @@ class Worker:
     task: int | None = None
     # Invariant: task is not None exactly in BUSY, in STOPPING after an end of file while BUSY, and
     # in KILLING as long as that waits for the stack.
+    noted: int = 0
+    """What its flight recorder says as long as it has not started the task that it has."""
     ready_at: float | None = None
     tasks_done: int = 0
     suspicion: ev.Failure | None = None
@@ -166,6 +168,14 @@ class Worker:
     def awaits_stack(self) -> bool:
         """Whether its kill waits for its stack."""
         return self.state is KILLING and self.deadline is not None
+
+    def may_have_started(self, last_started: int) -> bool:
+        """Whether it may have started its task, by what its flight recorder says.
+
+        A task can scribble over that, and must not be run again for it: only what was there before
+        the task came says that it never started.
+        """
+        return self.task is not None and last_started != self.noted
 
     def allows(self, cause: Input) -> bool:
         """Whether the table has a transition from the present state."""

@@ -65,7 +65,7 @@ def _end_all() -> None:
         for pool in _ours():
             pool.shutdown(cancel_queued=False)
         for pool in _ours():
-            bound = _running[pool]
+            bound = _running.get(pool, 0.0)  # It may have ended, and gone, meanwhile.
             remaining = None if bound is None else max(0.0, now + bound - time.monotonic())
             if not pool.wait_ended(remaining):
                 pool.close(0.0)

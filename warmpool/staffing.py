@@ -30,6 +30,7 @@ class Staffing(Queueing):
             return
         self.roster.move(worker, ev.TaskDone, self._now)
         worker.task = worker.deadline = None
+        worker.noted = event.task
         worker.tasks_done += 1
         self.roster.slots[worker.slot].failures = 0
         self.book.forget(event.task, event.outcome.value)
@@ -95,7 +96,9 @@ class Staffing(Queueing):
             return  # Its answer was given when that was decided.
         # It could say something, so its task, if it has one, did not get lost on the way: only
         # the flight recorder, where it was asked, can vouch for the contrary.
-        started = worker.task is not None and last_started in (worker.task, None)
+        started = worker.task is not None and (
+            last_started is None or worker.may_have_started(last_started)
+        )
         failure = self._failure(FailureKind.BROKE_PROTOCOL, worker, detail=detail, started=started)
         if worker.ready_at is not None:
             self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
@@ -142,7 +145,7 @@ class Staffing(Queueing):
             return
         # One that died by itself after its end of file died of what it did before that.
         stage = before.value if worker.suspicion is None else worker.suspicion.stage
-        started = worker.task is not None and worker.task == event.last_started
+        started = worker.may_have_started(event.last_started)
         failure = self._failure(
             FailureKind.DIED,
             worker,
@@ -204,7 +207,7 @@ class Staffing(Queueing):
     def _verdict(self, worker: Worker, stack: str | None, last_started: int) -> Failure:
         """What a worker is killed for, with what is known only now."""
         assert worker.suspicion is not None
-        started = worker.task is not None and worker.task == last_started
+        started = worker.may_have_started(last_started)
         return dataclasses.replace(worker.suspicion, stack=stack, started=started)
 
     # ------------------------------------------------------------------ heartbeats

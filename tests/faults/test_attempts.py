@@ -73,6 +73,17 @@ def test_a_task_that_may_have_started_is_not_run_again(
     assert len(tasks.notes(tmp_path / "notes")) == 1
 
 
+def test_a_task_that_scribbles_over_its_workers_memory_is_not_run_again(
+    shared_pool: SharedPool, tmp_path: Path
+) -> None:
+    """What the flight recorder says then is no proof that the task never started."""
+    notes = tmp_path / "notes"
+    error = outcome(shared_pool.pool.submit(tasks.scribble_and_exit, notes))
+    assert isinstance(error, WorkerDied)
+    assert error.started
+    assert len(tasks.notes(notes)) == 1
+
+
 def test_a_task_whose_arguments_kill_each_worker_before_it_starts_is_given_up(
     make_pool: MakePool, start_method: str
 ) -> None:

@@ -51,6 +51,15 @@ EXITS = """
             pool.submit(tasks.note, evidence, number)
         pool.shutdown(wait=False)
 
+    def several(pool, evidence):
+        # The second ends while the first is waited for.
+        pools = [pool, *(WarmPool(1, start_method=pool.start_method, grace=20) for _ in range(2))]
+        for pool, seconds in zip(pools, (0.5, 0.0, 1.0)):
+            pool.submit(tasks.sleep_and_note, evidence, seconds)
+        kept.extend(pools)
+
+    kept = []
+
     def sys_exit(pool, evidence):
         busy(pool, evidence)
         sys.exit(5)
@@ -95,6 +104,7 @@ EXITS = """
         ("busy", 0, 4),
         ("hanging", 0, None),
         ("finishing_after_shutdown", 0, 10),
+        ("several", 0, 3),
         ("sys_exit", 5, 4),
         ("unhandled", 1, 4),
         ("in_a_thread", 0, 4),

@@ -124,13 +124,13 @@ def dies_and_leaves_a_fork_with_its_pipes() -> NoReturn:
 
 
 def dies_and_leaves_a_program_with_its_pipes() -> NoReturn:
-    for descriptor in _descriptors():
+    for descriptor in descriptors():
         os.set_inheritable(descriptor, True)
     subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(3600)"], close_fds=False)
     os._exit(5)
 
 
-def _descriptors() -> Iterator[int]:
+def descriptors() -> Iterator[int]:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             os.fstat(int(name))

@@ -235,3 +235,17 @@ def fork_one_that_segfaults_and_die() -> NoReturn:
         faults.segfaults()
     os.waitpid(pid, 0)
     os._exit(7)
+
+
+def scribble_and_exit(notes: Path) -> NoReturn:
+    """Write to the memory that is shared with the host, and go."""
+    note(notes)
+    for descriptor in faults.descriptors():
+        if "memfd" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            os.pwrite(descriptor, b"garbage" * 100, 0)
+    os._exit(1)
+
+
+def sleep_and_note(path: Path, seconds: float) -> int:
+    time.sleep(seconds)
+    return note(path)

@@ -152,7 +152,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), code=st.sampled_from([0, 1, -9, None]), started=st.booleans())
     def exit(self, data, code, started):
         worker = self._pick(data, self.world.alive)
-        task = self.world.running.get(worker, 0) if started else 0
+        task = self.world.running.get(worker) if started else None
         self.world.exit(worker, code, task)
 
     @precondition(lambda self: self.world.asked & self.world.alive)

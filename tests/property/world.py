@@ -23,6 +23,7 @@ class World:
         self.killed: set[int] = set()
         self.stopped: set[int] = set()
         self.asked: set[int] = set()
+        self.recorded: dict[int, int] = {}
         self.noted: dict[int, int] = {}
         """What those who were asked for their stack have started."""
         self.running: dict[int, int] = {}
@@ -96,8 +97,14 @@ class World:
         self.say(ev.TaskTaken(spec, worker, self.now))
 
     def exit(
-        self, worker: int, code: int | None = 0, started: int = 0, stack: str | None = None
+        self,
+        worker: int,
+        code: int | None = 0,
+        started: int | None = None,
+        stack: str | None = None,
     ) -> None:
+        """It is gone; its flight recorder says this task, or else the last that it had answered."""
+        started = self.recorded.get(worker, 0) if started is None else started
         self.alive.discard(worker)
         self.asked.discard(worker)
         self.running.pop(worker, None)
@@ -114,7 +121,7 @@ class World:
         self.say(ev.WorkerStartFailed(worker, failure))
 
     def done(self, worker: int, outcome: ev.Outcome = ev.Outcome.RETURNED) -> None:
-        task = self.running.pop(worker)
+        task = self.recorded[worker] = self.running.pop(worker)
         self.say(ev.TaskDone(worker, task, outcome, b"payload"))
 
     def warm(self, worker: int) -> None:

@@ -557,6 +557,16 @@ def test_kill_while_the_stack_is_taken_keeps_the_task_from_running_again():
     assert world.failure(task).kind is FailureKind.UNRESPONSIVE
 
 
+@pytest.mark.parametrize("scribble", [3, 1 << 63])
+def test_a_task_that_scribbles_over_the_flight_recorder_may_have_started(scribble):
+    world = a_world()
+    world.submit()
+    world.done(the_worker(world))
+    culprit = world.submit()
+    world.exit(the_worker(world), 1, scribble)
+    assert world.failure(culprit).started
+
+
 # ------------------------------------------------------------------ heartbeats
 
 
