@@ -33,7 +33,7 @@ class UsageError(Exception):
     """The arguments do not make sense; the text names the argument."""
 
 
-def make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """Return the parser of the whole command line, and that of ``warmpool map`` within it."""
     parser = argparse.ArgumentParser(
         prog="warmpool",
@@ -93,6 +93,22 @@ def make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     return parser, command
 
 
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+    """Return the arguments, and the parser of ``warmpool map`` for what is wrong with them.
+
+    Ends the process if they are no arguments, or ask for help.
+    """
+    parser, map_parser = _make_parsers()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse gives FILE its values with the first run of positionals: those that come after an
+    # option are left over.
+    end = rest.index("--") if "--" in rest else len(rest)
+    if unknown := [word for word in rest[:end] if word.startswith("-") and word != "-"]:
+        map_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    arguments.files += rest[:end] + rest[end + 1 :]
+    return arguments, map_parser
+
+
 def _positive_integer(text: str) -> int:
     number = _count(text)
     if number == 0:
@@ -133,10 +149,12 @@ def check_files(files: Sequence[str], failures: str | None) -> list[str]:
         UsageError: One of them cannot be what it is meant for.
     """
     sources = ["-" if file in _STDIN_NAMES else file for file in files or ["-"]]
+    written = None if failures is None else _stat(failures)
     for source in sources:
         if source == "-":
             if sys.stdin is None:
                 raise UsageError("argument FILE: standard input is closed")
+            _refuse_to_overwrite(os.fstat(0), written, failures)
             continue
         try:
             found = os.stat(source)
@@ -146,9 +164,22 @@ def check_files(files: Sequence[str], failures: str | None) -> list[str]:
             raise UsageError(f"argument FILE: {source!r} is a directory")
         if not os.access(source, os.R_OK):
             raise UsageError(f"argument FILE: cannot read {source!r}: permission denied")
-        if failures is not None and os.path.exists(failures) and os.path.samefile(source, failures):
-            raise UsageError(f"argument --failures: {failures!r} is an input file too")
+        _refuse_to_overwrite(found, written, failures)
     return sources
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None  # Not there yet, or opening it will tell.
+
+
+def _refuse_to_overwrite(
+    read: os.stat_result, written: os.stat_result | None, failures: str | None
+) -> None:
+    if written is not None and stat.S_ISREG(read.st_mode) and os.path.samestat(read, written):
+        raise UsageError(f"argument --failures: {failures!r} is an input file too")
 
 
 def reason_of(error: Exception) -> str:

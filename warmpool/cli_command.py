@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import Any
 
 from warmpool import RemoteTraceback, WarmPool, WarmpoolError
-from warmpool.cli_arguments import UsageError, check_files, make_parsers, reason_of
+from warmpool.cli_arguments import UsageError, check_files, parse, reason_of
 from warmpool.cli_io import FailuresFile, Input, Output, WriteFailed, describe
 from warmpool.cli_map import MapLoop
 from warmpool.cli_news import News
@@ -40,9 +40,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C while there was nothing to be written.
     """
-    parser, map_parser = make_parsers()
     try:
-        arguments = parser.parse_args(argv)
+        arguments, map_parser = parse(argv)
         try:
             return _run_map(arguments)
         except UsageError as error:

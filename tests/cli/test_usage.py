@@ -142,3 +142,29 @@ def test_no_command_is_a_usage_error(command: Any) -> None:
     )
     assert completed.returncode == 2
     assert "usage: warmpool" in completed.stderr
+
+
+def test_standard_input_is_not_overwritten_with_its_failures(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("1\n2\n")
+    with precious.open() as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "warmpool", "map", "json:loads", "--failures", str(precious)],
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert done.returncode == 2
+    assert "argument --failures" in done.stderr
+    assert precious.read_text() == "1\n2\n"
+
+
+@pytest.mark.parametrize("separator", [[], ["--"]])
+def test_files_may_come_after_options(command: Any, tmp_path: Path, separator: list[str]) -> None:
+    (tmp_path / "one").write_text("1\n")
+    (tmp_path / "two").write_text("2\n")
+    names = [str(tmp_path / "one"), "--workers", "1", *separator, str(tmp_path / "two")]
+    done = command.run("json:loads", *names)
+    assert done.exitcode == 0
+    assert done.results == [1, 2]
