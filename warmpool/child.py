@@ -91,6 +91,8 @@ def main(endpoints: Endpoints) -> None:
         name="warmpool-control",
         daemon=True,
     ).start()
+    global _pid
+    _pid = os.getpid()
     channel = _Channel(endpoints.data.fileno())
     channel.send(wire.HELLO, 0, b"")
     if _initialize(channel, endpoints):
@@ -218,6 +220,26 @@ def _serve(channel: _Channel, recorder: Recorder, dumps: payload.Dumps) -> None:
         del body, result
 
 
+_pid = 0
+
+
+def _end_if_forked(error: BaseException) -> None:
+    """End a process that the task has forked and that would come back into our loop."""
+    if os.getpid() == _pid:
+        return
+    # Way out: not the worker's. Nobody observes it but the task, by the status that any process
+    # has that ends so.
+    code = 1
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        code = error.code or 0
+    else:
+        import traceback
+
+        text = f"{error.code}\n" if isinstance(error, SystemExit) else traceback.format_exc()
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+    os._exit(code & 0xFF)
+
+
 def run_task(body: bytes | bytearray, dumps: payload.Dumps) -> tuple[int, bytes | memoryview]:
     """Run one task and give the kind and body of its answer, whatever it does."""
     try:
@@ -236,6 +258,7 @@ def run_task(body: bytes | bytearray, dumps: payload.Dumps) -> tuple[int, bytes 
             )
     except BaseException as error:
         # SystemExit and KeyboardInterrupt too: they are the task's answer, not this process's.
+        _end_if_forked(error)
         return wire.RAISED, payload.dump_error(error, dumps)
 
 

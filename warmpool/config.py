@@ -139,6 +139,7 @@ def start_method_name(start_method: str | None, mp_context: Any) -> str:
     """Decide between the two ways to name a start method.
 
     Raises:
+        TypeError: The context is none.
         ValueError: They contradict each other, or name none that exists here.
         NotImplementedError: ``"template"``.
     """
@@ -148,6 +149,11 @@ def start_method_name(start_method: str | None, mp_context: Any) -> str:
             f"{AVAILABLE[0]!r}, or leave it out"
         )
     if mp_context is not None:
+        if not hasattr(mp_context, "get_start_method"):
+            raise TypeError(
+                "mp_context must be a context of multiprocessing, not "
+                f"{mp_context!r}; start_method= takes the name of one"
+            )
         name: str = mp_context.get_start_method()
         if start_method not in (None, name):
             raise ValueError(

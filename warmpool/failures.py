@@ -28,12 +28,10 @@ def to_error(failure: Failure, pool: str) -> errors.WarmpoolError:
 def _make(failure: Failure, pool: str) -> errors.WarmpoolError:
     kind = failure.kind
     if kind is Kind.POOL_CLOSED:
-        what = "was running" if failure.worker is not None else "had not started"
-        return errors.PoolClosed(
-            f"pool {pool!r} is closed; the task {what}. cannot schedule new futures after shutdown"
-            if failure.worker is None
-            else f"pool {pool!r} was closed while the task ran, and its grace has passed"
-        )
+        when = "before the task started"
+        if failure.worker is not None:
+            when = "while the task ran, and its grace has passed"
+        return errors.PoolClosed(f"pool {pool!r} was closed {when}")
     if kind is Kind.POOL_SATURATED:
         limit = None if failure.limit is None else int(failure.limit)
         return errors.PoolSaturated(
@@ -92,7 +90,7 @@ def _describe(failure: Failure) -> str:
     if failure.pid is not None:
         worker += f" (pid {failure.pid})"
     stage = _STAGES.get(failure.stage or "", failure.stage or "unknown stage")
-    up = "" if failure.uptime is None else f", {failure.uptime:.3g} s after its start"
+    up = "" if failure.uptime is None else f", {failure.uptime:.3g} s after the worker's start"
     match failure.kind:
         case Kind.START_FAILED:
             return f"{worker} could not be started: {failure.remote!r}"
@@ -125,7 +123,13 @@ def _describe(failure: Failure) -> str:
             )
     began = "" if failure.started or failure.stage != "busy" else "; its task had not started"
     exit_ = exit_text(failure.exitcode)
-    return f"{worker} died while {stage}{up}{_place(failure)}: {exit_}{began}"
+    guard = ""
+    if failure.stage == "starting" and failure.exitcode == 1:
+        guard = (
+            " (its traceback is on standard error; does the main module make the pool under if "
+            "__name__ == '__main__':, and can it be imported?)"
+        )
+    return f"{worker} died while {stage}{up}{_place(failure)}: {exit_}{guard}{began}"
 
 
 def _place(failure: Failure) -> str:

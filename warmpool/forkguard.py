@@ -35,24 +35,50 @@ class Guarded(Protocol):
         """In the forked child: let go of them. Other threads' locks may be held for ever."""
 
 
+FORK_PATIENCE = 0.1
+"""Seconds that a fork of the application waits for an end that is being made. It takes
+milliseconds."""
+
+
 class _Making:
     """Held while an end is made and enrolled, and while the host is copied.
 
-    Without it the host could be copied for one pool between the making of another pool's end and
-    its enrolment.
+    Without it the host could be copied, for another pool or by the application, between the making
+    of an end and its enrolment.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._held_for_fork = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._owner = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        self._owner = None
+        self._lock.release()
+
+    def before_fork(self) -> None:
+        # Not for ever: the thread that makes one may be stopped. And not if this one does: it
+        # copies the host, or a signal handler forks.
+        if self._owner != threading.get_ident():
+            self._held_for_fork = self._lock.acquire(timeout=FORK_PATIENCE)
+
+    def after_fork_in_parent(self) -> None:
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
 
 
 _making = _Making()
 _enrolled: weakref.WeakSet[Guarded] = weakref.WeakSet()
 
 
-def making() -> threading.Lock:
-    """The lock to hold while making and enrolling ends, and while copying the host."""
-    return _making.lock
+def making() -> contextlib.AbstractContextManager[None]:
+    """What to be in while making and enrolling ends, and while copying the host."""
+    return _making
 
 
 def enroll(guarded: Guarded) -> None:
@@ -61,7 +87,7 @@ def enroll(guarded: Guarded) -> None:
 
 
 def _after_fork_in_child() -> None:
-    _making.lock = threading.Lock()
+    _making.__init__()  # type: ignore[misc]
     for guarded in list(_enrolled):
         # Another thread may have closed a descriptor and not have noted it when we were copied.
         with contextlib.suppress(OSError):
@@ -69,7 +95,11 @@ def _after_fork_in_child() -> None:
     _enrolled.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_making.before_fork,
+    after_in_parent=_making.after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
 
 
 # ------------------------------------------------------------------- before a process is started

@@ -35,7 +35,12 @@ def dumper(pickler: str) -> Dumps:
         ImportError: cloudpickle is asked for and not installed.
     """
     if pickler == "cloudpickle":
-        import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        try:
+            import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError as error:
+            raise ImportError(
+                "pickler='cloudpickle' needs an extra: pip install 'warmpool-executor[cloudpickle]'"
+            ) from error
 
         cloud: Dumps = cloudpickle.dumps
         return cloud
@@ -279,8 +284,9 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
         PickledInitializer(b"", tuple(spawning.descriptors)).close()
         raise PayloadError(
             f"the initializer or its initargs cannot be pickled ({_summary(error)}): pass "
-            "functions and classes that can be imported, or use start_method='fork', which "
-            "copies them"
+            "functions and classes that can be imported, make queues and locks of "
+            "multiprocessing.get_context(START_METHOD) with the pool's own start method, or use "
+            "start_method='fork', which copies them"
         ) from error
     finally:
         context.set_spawning_popen(None)

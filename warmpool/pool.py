@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -123,6 +123,10 @@ class WarmPool(Submitting):
         )
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if not isinstance(initargs, Iterable):
+            raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {name!r}")
         config.check_duration("task_timeout", task_timeout, optional=True)
         self._options = TaskOptions(task_timeout, queue_timeout)
         method = find_start_method(config.start_method_name(start_method, mp_context))

@@ -39,7 +39,7 @@ from warmpool.announcer import Announcer, announce_waiting
 from warmpool.answer import Waiters, may_wait, supervise
 from warmpool.callbacks import CallbackRunner
 from warmpool.core import Core
-from warmpool.errors import PoolBroken, WarmpoolError
+from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
 from warmpool.failures import to_error
 from warmpool.fleet import Fleet, Launched
 from warmpool.future import TaskFuture
@@ -143,7 +143,10 @@ class Supervisor:
     def end_error(self) -> WarmpoolError:
         """What whoever asks for something after the end is told."""
         if self.collapse is None:
-            return to_error(ev.Failure(ev.FailureKind.POOL_CLOSED), self.name)
+            # The end of it in the words of concurrent.futures.
+            return PoolClosed(
+                f"pool {self.name!r} is closed: cannot schedule new futures after shutdown"
+            )
         error = PoolBroken(f"pool {self.name!r} has ended by an internal error; please report it")
         error.__cause__ = self.collapse
         return error

@@ -20,7 +20,7 @@ from tests.helpers.forks import in_fork
 from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
-from warmpool import PoolClosed, WarmPool, WorkerDied
+from warmpool import PoolClosed, WarmPool, WorkerDied, forkguard
 
 MakePool = Callable[..., WarmPool]
 RunHost = Callable[..., Host]
@@ -292,3 +292,47 @@ def _main_thread_is_in(function: str) -> bool:
     while frame is not None and frame.f_code.co_name != function:
         frame = frame.f_back
     return frame is not None
+
+
+def test_a_fork_of_the_host_waits_for_ends_that_are_being_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would hold ends that nobody has enrolled yet, and keep a worker alive by that."""
+    monkeypatch.setattr(forkguard, "FORK_PATIENCE", BOUND)
+    entered, forked = threading.Event(), threading.Event()
+
+    def make() -> bool:
+        with forkguard.making():
+            entered.set()
+            return forked.wait(0.5)
+
+    with ThreadPoolExecutor(1) as threads:
+        making = threads.submit(make)
+        assert entered.wait(BOUND)
+        assert in_fork(os.getppid) == os.getpid()
+        forked.set()
+        assert making.result(BOUND) is False, "it did not wait"
+
+
+def test_a_fork_of_the_host_waits_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forkguard, "FORK_PATIENCE", 0.01)
+    entered, forked = threading.Event(), threading.Event()
+
+    def make() -> bool:
+        with forkguard.making():
+            entered.set()
+            return forked.wait(BOUND)
+
+    with ThreadPoolExecutor(1) as threads:
+        making = threads.submit(make)
+        assert entered.wait(BOUND)
+        in_fork(os.getppid)
+        forked.set()
+        assert making.result(BOUND) is True
+
+
+@pytest.mark.parametrize(("how", "status"), [("exits with 3", 3), ("raises", 1), ("returns", 0)])
+def test_what_a_task_forks_ends_as_any_process_does(
+    make_pool: MakePool, start_method: str, how: str, status: int
+) -> None:
+    assert make_pool(1).submit(tasks.fork_and_come_back, how).result(BOUND) == status

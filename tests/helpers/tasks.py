@@ -249,3 +249,16 @@ def scribble_and_exit(notes: Path) -> NoReturn:
 def sleep_and_note(path: Path, seconds: float) -> int:
     time.sleep(seconds)
     return note(path)
+
+
+def fork_and_come_back(how: str) -> int:
+    """Fork a copy that runs out of the task; returns its exit status."""
+    pid = os.fork()
+    if pid != 0:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    if how == "exits with 3":
+        sys.exit(3)
+    if how == "raises":
+        raise faults.Oops
+    return 0
