@@ -15,6 +15,7 @@ import atexit
 import os
 import select
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from multiprocessing import util
@@ -82,7 +83,6 @@ def main(endpoints: Endpoints) -> None:
     """The target of the worker's ``Process``."""
     if endpoints.copied:
         _drop_inherited_state()
-    os.set_inheritable(endpoints.data.fileno(), False)
     installed = early.installed()
     recorder = installed.recorder
     threading.Thread(
@@ -93,7 +93,8 @@ def main(endpoints: Endpoints) -> None:
     ).start()
     global _pid
     _pid = os.getpid()
-    channel = _Channel(endpoints.data.fileno())
+    channel = _Channel(os.dup(endpoints.data.fileno()))
+    endpoints.data.close()
     channel.send(wire.HELLO, 0, b"")
     if _initialize(channel, endpoints):
         channel.send(wire.READY, 0, b"")
@@ -140,8 +141,13 @@ _SMALL = 1 << 16
 class _Channel:
     """Blocking reading and writing of messages. *Threads:* the main thread alone."""
 
+    # By a socket's own calls, not read() and write(): a task may close all descriptors that it does
+    # not know, and open a file that gets the number. That must not get our frames; it makes these
+    # calls fail, and the worker with them.
+
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.settimeout(None)  # Whatever __main__ has made the default.
         self._owner = os.getpid()
         self._reader = wire.Reader(wire.TO_WORKER)
         self._messages: list[wire.Message] = []
@@ -155,7 +161,7 @@ class _Channel:
             # Not by reading: who blocks in a read of a socket is woken, for nothing, also when the
             # other side has taken what was written.
             self._poll.poll()
-            data = os.read(self._descriptor, size)
+            data = self._socket.recv(size)
             if not data:
                 # Way out: the host closed the channel, or is gone. Not in order, which would leave
                 # behind what tasks have started: the control thread may be slower.
@@ -183,7 +189,7 @@ class _Channel:
 
     def _write(self, parts: list[bytes | memoryview]) -> None:
         while parts:
-            written = os.writev(self._descriptor, parts)
+            written = self._socket.sendmsg(parts)
             while parts and written >= len(parts[0]):
                 written -= len(parts.pop(0))
             if parts and written:

@@ -10,8 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from warmpool import __version__, start
+from warmpool.config import MOST_WORKERS
 
 _STDIN_NAMES = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+
+_STDOUT_NAMES = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 _EPILOG = """\
 Without --jsonl an item is a line, empty or not, without its line end, as a string; bytes that are
@@ -63,7 +66,7 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add(
         "--workers",
         metavar="N",
-        type=_positive_integer,
+        type=_workers,
         help="how many processes (default: the CPUs)",
     )
     add("--timeout", metavar="SECONDS", type=_seconds, help="time limit of one item")
@@ -109,10 +112,12 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.Argu
     return arguments, map_parser
 
 
-def _positive_integer(text: str) -> int:
+def _workers(text: str) -> int:
     number = _count(text)
     if number == 0:
         raise argparse.ArgumentTypeError("must be at least 1, not 0")
+    if number > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_WORKERS}, not {text}")
     return number
 
 
@@ -148,6 +153,8 @@ def check_files(files: Sequence[str], failures: str | None) -> list[str]:
     Raises:
         UsageError: One of them cannot be what it is meant for.
     """
+    if failures in _STDOUT_NAMES:
+        raise UsageError(f"argument --failures: {failures!r} is where the results go")
     sources = ["-" if file in _STDIN_NAMES else file for file in files or ["-"]]
     written = None if failures is None else _stat(failures)
     for source in sources:

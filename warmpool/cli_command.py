@@ -12,9 +12,10 @@ from typing import Any
 
 from warmpool import RemoteTraceback, WarmPool, WarmpoolError
 from warmpool.cli_arguments import UsageError, check_files, parse, reason_of
-from warmpool.cli_io import FailuresFile, Input, Output, WriteFailed, describe
+from warmpool.cli_io import Input, describe
 from warmpool.cli_map import MapLoop
 from warmpool.cli_news import News
+from warmpool.cli_output import ErrorStream, FailuresFile, Output, WriteFailed
 from warmpool.cli_target import UnusableTarget, load
 from warmpool.cli_worker import warm_up
 from warmpool.progress import make_progress
@@ -25,7 +26,8 @@ _BROKEN_PIPE = 128 + signal.SIGPIPE
 _QUICK = 0.5
 """How long workers get to stop, in seconds, when somebody waits for the command to end."""
 
-_WINDOW_PER_WORKER = 4
+_WINDOW_PER_WORKER = 64
+"""Items on their way: so many are done behind one that takes long before the others stand still."""
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +72,10 @@ def _run_map(arguments: argparse.Namespace) -> int:
             stack.enter_context(news.noting_log())
             pool = _make_pool(arguments, task)
             stack.callback(pool.close, timeout=_QUICK)
+            stream = ErrorStream()
+            stack.callback(stream.finish, _QUICK / 2)
             progress = make_progress(
+                stream,
                 wanted=arguments.progress,
                 from_terminal="-" in sources and os.isatty(stdin),
                 to_terminal=os.isatty(stdout),
@@ -82,7 +87,7 @@ def _run_map(arguments: argparse.Namespace) -> int:
                 find_breakdown=lambda: _find_breakdown(pool),
                 find_state=lambda: (pool.health.value, pool.stats().workers),
                 source=stack.enter_context(closing(Input(sources, stdin, jsonl=arguments.jsonl))),
-                output=Output(stdout),
+                output=stack.enter_context(closing(Output(stdout))),
                 failures=failures,
                 progress=progress,
                 window=_WINDOW_PER_WORKER * pool.max_workers,

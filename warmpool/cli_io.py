@@ -1,26 +1,24 @@
-"""What ``warmpool map`` reads and writes: input lines become items, outcomes become JSON lines.
+"""What ``warmpool map`` reads, and the lines that it writes.
 
-Nothing here waits. `Input.read` and `Output.write_some` each do one system call, and the loop in
-`warmpool.cli_map` makes it only after ``poll`` has said that the descriptor is ready, so slow input
-never holds up a result.
+Input lines become items, outcomes become JSON lines. Nothing here waits. `Input.read` does one
+system call, and the loop in `warmpool.cli_map` makes it only after ``poll`` has said that the
+descriptor is ready, so slow input never holds up a result.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import select
 import stat
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
-
-from warmpool.errors import RemoteTraceback, WorkerError
+from typing import Any, NoReturn
 
 _READ_SIZE = 64 * 1024
-_OUTPUT_LIMIT = 1024 * 1024
+LONGEST_LINE = 64 * 1024 * 1024
+"""Bytes. An input without line ends must not fill the memory."""
+_SHOWN_OF_LONG_LINE = 100
 
 _encode_utf8 = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
@@ -30,16 +28,16 @@ class InputNotJSON(ValueError):
     """A line of ``--jsonl`` input that is not one JSON value in UTF-8."""
 
 
+class LineTooLong(ValueError):
+    """A line of the input that is longer than any item may be."""
+
+
 class ResultNotJSON(ValueError):
     """A result that JSON cannot express, such as a set or a NaN."""
 
 
 class Interrupted(Exception):
     """The item was still running when a signal ended the command."""
-
-
-class WriteFailed(Exception):
-    """An output of the command cannot be written: the disk is full, for example."""
 
 
 def encode(value: object) -> bytes:
@@ -77,7 +75,18 @@ class Item:
     end: int
     text: bytes
     value: object
-    error: InputNotJSON | None = None
+    error: InputNotJSON | LineTooLong | None = None
+
+
+class _Long:
+    """Stands for a line that is too long."""
+
+    def __init__(self, beginning: bytes, size: int) -> None:
+        self.beginning = beginning
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
 
 
 class Input:
@@ -96,8 +105,10 @@ class Input:
         self._source = ""
         self._line = 0
         self._end = 0
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[bytes | _Long] = deque()
         self._rest: list[bytes] = []
+        self._rest_size = 0
+        # Of a line that is too long only the beginning is kept.
         self._problems: list[str] = []
         self.total = _total_size(sources, stdin)
         self.fd: int | None = None
@@ -115,6 +126,8 @@ class Input:
                 line = self._lines.popleft()
                 self._line += 1
                 self._end += len(line) + 1
+                if isinstance(line, _Long):
+                    return Item(self._source, self._line, self._end, *_refuse_long(line))
                 parsed = self._parse(line.removesuffix(b"\r"))
                 if parsed is not None:
                     return Item(self._source, self._line, self._end, *parsed)
@@ -134,17 +147,28 @@ class Input:
             chunk = b""
         if chunk:
             first, *others = chunk.split(b"\n")
-            self._rest.append(first)
+            self._add_to_rest(first)
             if others:
-                self._lines.append(b"".join(self._rest))
-                self._rest = [others.pop()]
+                self._lines.append(self._take_rest())
+                self._add_to_rest(others.pop())
                 self._lines.extend(others)
             return
-        last = b"".join(self._rest)
-        self._rest = []
-        if last:
-            self._lines.append(last)
+        if self._rest_size:
+            self._lines.append(self._take_rest())
         self.close()
+
+    def _add_to_rest(self, piece: bytes) -> None:
+        self._rest_size += len(piece)
+        self._rest.append(piece)
+        if self._rest_size > LONGEST_LINE:
+            del self._rest[1:]
+
+    def _take_rest(self) -> bytes | _Long:
+        size, self._rest_size = self._rest_size, 0
+        rest, self._rest = self._rest, []
+        if size > LONGEST_LINE:
+            return _Long(rest[0][:_SHOWN_OF_LONG_LINE], size)
+        return b"".join(rest)
 
     def take_problems(self) -> list[str]:
         """Return what could not be opened or read since the last call."""
@@ -185,7 +209,15 @@ def _total_size(sources: Sequence[str], stdin: int) -> int | None:
     return total
 
 
-_Parsed = tuple[bytes, object] | tuple[bytes, None, InputNotJSON]
+_Refused = tuple[bytes, None, InputNotJSON | LineTooLong]
+_Parsed = tuple[bytes, object] | _Refused
+
+
+def _refuse_long(line: _Long) -> _Refused:
+    message = (
+        f"the line has {len(line)} bytes, more than {LONGEST_LINE}, and only its beginning is shown"
+    )
+    return _parse_text(line.beginning)[0], None, LineTooLong(message)
 
 
 def _parse_text(line: bytes) -> _Parsed:
@@ -237,92 +269,3 @@ def describe(error: BaseException) -> dict[str, Any]:
     except Exception as broken:
         message = f"(no message: its __str__ raised {type(broken).__qualname__})"
     return {"type": type(error).__qualname__, "message": message}
-
-
-class Output:
-    """Result lines on their way to a descriptor that may not be ready for them.
-
-    Args:
-        fd: Where to write; left open.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._buffer = bytearray()
-        # A writable pipe promises room for this much. A longer write may block, and a handler that
-        # does not raise cannot end it.
-        self._chunk = select.PIPE_BUF if stat.S_ISFIFO(os.fstat(fd).st_mode) else _READ_SIZE
-
-    @property
-    def pending(self) -> bool:
-        """Whether something waits to be written."""
-        return bool(self._buffer)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another line may be added; if not, whoever reads the output is too slow."""
-        return len(self._buffer) < _OUTPUT_LIMIT
-
-    def add(self, line: bytes) -> None:
-        """Put a line behind those that wait to be written."""
-        self._buffer += line
-
-    def write_some(self) -> None:
-        """Write as much as cannot block. Call it only when `fd` is writable.
-
-        Raises:
-            BrokenPipeError: Nobody reads the output any more.
-            WriteFailed: It cannot be written for another reason.
-        """
-        try:
-            written = os.write(self.fd, self._buffer[: self._chunk])
-        except BlockingIOError:  # another writer of the same pipe was quicker
-            return
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise WriteFailed(f"cannot write standard output: {error.strerror}") from error
-        del self._buffer[:written]
-
-
-def _format_traceback(error: BaseException) -> str:
-    if isinstance(error.__cause__, RemoteTraceback):  # the worker's frames, without the host's
-        return error.__cause__.tb
-    text = "".join(traceback.format_exception(error))
-    stack = error.stack if isinstance(error, WorkerError) else None
-    return f"{text}\nWhere the worker was:\n{stack}" if stack else text
-
-
-class FailuresFile:
-    """A JSON line for every failed item, with what is needed to find it and to run it again.
-
-    Args:
-        path: The file; what it held before is lost.
-
-    Raises:
-        OSError: It cannot be opened for writing.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close()
-
-    def add(self, item: Item, error: BaseException) -> None:
-        """Write one failure.
-
-        Raises:
-            WriteFailed: The file cannot be written.
-        """
-        details = describe(error) | {"traceback": _format_traceback(error)}
-        template = b'{"file": %b, "line": %d, "input": %b, "error": %b}\n'
-        line = template % (encode(item.source), item.line, item.text, encode(details))
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError as failure:
-            message = f"cannot write the failures file {self._path}: {failure.strerror}"
-            raise WriteFailed(message) from failure
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmpool.cli_io import (
-    FailuresFile,
     Input,
     Interrupted,
     Item,
-    Output,
     ResultNotJSON,
     failure_line,
     success_line,
 )
 from warmpool.cli_news import News
+from warmpool.cli_output import FailuresFile, Output, Sink, write_out
 from warmpool.errors import PoolBroken
 from warmpool.progress import Progress, Snapshot
 
@@ -92,6 +91,7 @@ class MapLoop:
         self._input = source
         self._output = output
         self._failures = failures
+        self._sinks: tuple[Sink, ...] = (output,) if failures is None else (output, failures)
         self._progress = progress
         self._limit = window
         self._window: deque[tuple[Item, Future[Any]]] = deque()
@@ -115,12 +115,12 @@ class MapLoop:
             self._emit_done()
             self._fill()
             self._check()
-            if not self._window and not self._output.pending and not self._wants_input:
+            if not (self._window or self._wants_input or any(s.pending for s in self._sinks)):
                 return self._report
             self._wait()
         self._report.signal = self._news.signal
         self._emit_interrupted()
-        self._write_last()
+        write_out(self._sinks, _LAST_WRITE_TIMEOUT)
         return self._report
 
     # ------------------------------------------------------------------ input → pool
@@ -155,9 +155,13 @@ class MapLoop:
 
     # ------------------------------------------------------------------ pool → output
 
+    @property
+    def _has_room(self) -> bool:
+        return all(sink.has_room for sink in self._sinks)
+
     def _emit_done(self) -> None:
         window = self._window
-        while window and self._output.has_room and window[0][1].done():
+        while window and self._has_room and window[0][1].done():
             self._emit(*window.popleft())
 
     def _emit(self, item: Item, future: Future[Any]) -> None:
@@ -171,7 +175,7 @@ class MapLoop:
             self._report.failed += 1
             self._output.add(failure_line(item, error))
             if self._failures is not None:
-                self._failures.add(item, error)
+                self._failures.add_failure(item, error)
             if isinstance(error, PoolBroken):
                 self._next_check = 0.0
         self._report.done += 1
@@ -187,15 +191,6 @@ class MapLoop:
                 future.set_exception(Interrupted("still running when the command was interrupted"))
             self._emit(item, future)
         self._window.clear()
-
-    def _write_last(self) -> None:
-        """Write what is left, unless the output stays full for too long."""
-        poller = select.poll()
-        poller.register(self._output.fd, select.POLLOUT)
-        deadline = time.monotonic() + _LAST_WRITE_TIMEOUT
-        while self._output.pending and (left := deadline - time.monotonic()) > 0:
-            if poller.poll(left * 1000):
-                self._output.write_some()
 
     # ------------------------------------------------------------------ waiting
 
@@ -228,7 +223,7 @@ class MapLoop:
 
     def _wait(self) -> None:
         output, news = self._output, self._news
-        if self._window and self._output.has_room:
+        if self._window and self._has_room:
             oldest = self._window[0][1]
             if oldest is not self._watched:
                 # Only the oldest can let the loop go on: one callback per wait, not per item.
@@ -236,7 +231,8 @@ class MapLoop:
                 oldest.add_done_callback(news.wake)
         reading = self._input.fd if len(self._window) < self._limit and self._wants_input else None
         # Without POLLOUT too, poll tells when the last reader of a pipe has gone.
-        interests = {news.fd: select.POLLIN, output.fd: select.POLLOUT if output.pending else 0}
+        interests = {sink.fd: select.POLLOUT if sink.pending else 0 for sink in self._sinks}
+        interests[news.fd] = select.POLLIN
         if reading is not None:
             interests[reading] = select.POLLIN
         self._register(interests)
@@ -250,6 +246,8 @@ class MapLoop:
                 raise BrokenPipeError
             self._progress.make_way()
             output.write_some()
+        if (failures := self._failures) is not None and failures.fd in ready:
+            failures.write_some()
         if reading is not None and reading in ready:
             self._input.read()
 

@@ -12,6 +12,8 @@ from warmpool.payload import Dumps, dumper
 from warmpool.start import AVAILABLE
 from warmpool.state import Settings
 
+MOST_WORKERS = 10_000
+"""More processes than that are a slip of the hand; each slot takes memory here before it starts."""
 DEFAULT_HEARTBEAT_INTERVAL = 2.5
 DEFAULT_HEARTBEAT_TIMEOUT = 60.0
 
@@ -111,6 +113,8 @@ def settings(
     if max_workers is None:
         max_workers = usable_cpus()
     check_count("max_workers", max_workers, least=1)
+    if max_workers > MOST_WORKERS:
+        raise ValueError(f"max_workers must be at most {MOST_WORKERS}, not {max_workers}")
     check_count("max_tasks_per_child", max_tasks_per_child, least=1, optional=True)
     check_count("max_queue", max_queue, least=0, optional=True)
     check_duration("init_timeout", init_timeout)
@@ -183,11 +187,11 @@ def pickler_name(pickler: str | None) -> tuple[str, Dumps]:
     return name, dumper(name)
 
 
-def refuse_impossible_parents() -> None:
+def refuse_daemonic_parents() -> None:
     """Refuse to make a pool where no worker could be started.
 
     Raises:
-        RuntimeError: This process is daemonic, or imports the main module of another.
+        RuntimeError: This process is daemonic.
     """
     process = multiprocessing.current_process()
     if process.daemon:
@@ -195,8 +199,21 @@ def refuse_impossible_parents() -> None:
             "a daemonic process may not have children, so a WarmPool cannot work in one: start "
             f"{process.name!r} with daemon=False (workers of a WarmPool are not daemonic)"
         )
-    if getattr(process, "_inheriting", False):
+
+
+def imports_main() -> bool:
+    """Whether this process is a worker, of anybody's, that imports the main module."""
+    return getattr(multiprocessing.current_process(), "_inheriting", False)
+
+
+def refuse_endless_workers() -> None:
+    """Refuse to start workers where each would start others.
+
+    Raises:
+        RuntimeError: This process imports the main module of another.
+    """
+    if imports_main():
         raise RuntimeError(
-            "a WarmPool was made while a worker imports the main module, which would start "
-            "workers without end: put what makes the pool under if __name__ == '__main__':"
+            "a WarmPool was used while a worker imports the main module, which would start "
+            "workers without end: put what uses the pool under if __name__ == '__main__':"
         )

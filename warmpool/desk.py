@@ -30,6 +30,7 @@ class Desk:
         self.name = supervisor.name
         self.parkers = supervisor.parkers
         self.is_foreign = False
+        self._is_open = False
         self._is_shut = False
         self._supervisor = supervisor
         self._inbox = supervisor.inbox
@@ -49,6 +50,7 @@ class Desk:
         Raises:
             RuntimeError: The system has no thread left.
         """
+        self._is_open = True
         self._supervisor.open(at_end)
 
     def abort(self) -> None:
@@ -141,6 +143,8 @@ class Desk:
     def census(self) -> ev.Census:
         """Count what there is, at one instant. Blocks shortly."""
         supervisor = self._supervisor
+        if not self._is_open:
+            return ev.Census(self.health)
         if supervisor.is_this_thread():
             return supervisor.census()  # A finalizer that the garbage collector runs there.
         counted: list[ev.Census] = []
@@ -160,11 +164,17 @@ class Desk:
         """Have it finish, and take nothing more from now on. Never blocks."""
         self._is_shut = True
         self._post(ev.ShutdownRequested(cancel_queued))
+        self._abort_unopened()
 
     def close(self, timeout: float | None) -> None:
         """Have it end within the timeout, in seconds; as :meth:`shutdown`."""
         self._is_shut = True
         self._post(ev.CloseRequested(timeout))
+        self._abort_unopened()
+
+    def _abort_unopened(self) -> None:
+        if not (self._is_open or self.is_foreign):
+            self._supervisor.abort()
 
     def wait_ended(self, timeout: float | None) -> bool:
         """Wait for the end, in seconds; False if it has not come. Blocks."""

@@ -14,6 +14,7 @@ import struct
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context, reduction
+from threading import get_ident
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -79,12 +80,25 @@ def dump_task(
 def load_task(
     body: bytes | bytearray,
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """Unpickle a task."""
-    task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = pickle.loads(body)
+    """Unpickle a task in a worker."""
+    _loading.append(get_ident())
+    try:
+        task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = pickle.loads(body)
+    finally:
+        _loading.clear()
     return task
 
 
 loads = pickle.loads
+
+_loading: list[int] = []
+"""The thread that unpickles in this worker, while it does."""
+
+
+def is_loading() -> bool:
+    """Whether this thread is unpickling a task or an initializer, which may import modules."""
+    return get_ident() in _loading
+
 
 # ------------------------------------------------------------------------------- errors
 
@@ -296,9 +310,11 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
 def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor]) -> Initializer:
     """Unpickle an initializer in a worker."""
     _inherited[:] = inherited
+    _loading.append(get_ident())
     try:
         initializer: Initializer = pickle.loads(body)
     finally:
+        _loading.clear()
         for descriptor in _inherited:
             os.close(descriptor.detach())
         _inherited.clear()

@@ -131,7 +131,7 @@ class WarmPool(Submitting):
         self._options = TaskOptions(task_timeout, queue_timeout)
         method = find_start_method(config.start_method_name(start_method, mp_context))
         pickler_name, self._dumps = config.pickler_name(pickler)
-        config.refuse_impossible_parents()
+        config.refuse_daemonic_parents()
         self._name = name or f"warmpool-{next(_pool_numbers)}"
         self._settings = settings
         self._start_method = method.name
@@ -158,11 +158,30 @@ class WarmPool(Submitting):
                 pickled.close()  # Out of descriptors, and these are some.
             raise
         self._desk = Desk(supervisor)
+        self._unopened = [None]
         try:
-            lifetime.begin(self._desk, grace)
             # Forgotten by its user, a pool finishes what it has, and ends.
             self._forgotten = weakref.finalize(self, _forget, self._desk)
             self._forgotten.atexit = False  # See lifetime.
+            # A module that workers import, to find a task in it, may make a pool. Workers of that
+            # which were started at once would import the module too, and make pools, without end:
+            # it opens when it is first used.
+            if not (payload.is_loading() or config.imports_main()):
+                self._open()
+        except BaseException:
+            # No thread left, or a Ctrl-C at any line of it: nobody else would end what there is.
+            self._desk.abort()
+            raise
+
+    def _open(self) -> None:
+        """Start supervisor and workers, unless that has been done."""
+        config.refuse_endless_workers()
+        try:
+            self._unopened.pop()
+        except IndexError:
+            return
+        try:
+            lifetime.begin(self._desk, self._settings.grace)
         except BaseException:
             # No thread left, or a Ctrl-C at any line of it: nobody else would end what there is.
             self._desk.abort()
@@ -183,6 +202,8 @@ class WarmPool(Submitting):
     ) -> TaskFuture[T]:
         desk = self._desk
         desk.ensure_open()
+        if self._unopened:
+            self._open()
         id = next(self._tasks)
         future: TaskFuture[T] = TaskFuture(desk, id, time.monotonic())
         try:
@@ -273,6 +294,8 @@ class WarmPool(Submitting):
         *Threads:* any; blocks.
         """
         config.check_duration("timeout", timeout, optional=True, zero=True)
+        if self._unopened and not self._desk.has_ended:
+            self._open()
         if not self._desk.wait_warm(timeout):
             self._desk.ensure_open()
             raise TimeoutError(

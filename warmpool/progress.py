@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 _LINE_INTERVAL = 5.0
 _BAR_INTERVAL = 0.1
 _RATE_SPAN = 5.0
+
+
+class Stream(Protocol):
+    """Where progress is shown."""
+
+    def write(self, text: str, /) -> int:
+        """Write text."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,9 @@ class Rate:
 class Quiet:
     """Says what went wrong with the command itself, and nothing else.
 
+    Args:
+        stream: Where.
+
     Attributes:
         interval: Seconds between two calls of `update`.
         shares_output: Whether the results appear on the same terminal.
@@ -64,6 +77,9 @@ class Quiet:
 
     interval = math.inf
     shares_output = False
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the state of things."""
@@ -73,7 +89,7 @@ class Quiet:
 
     def say(self, text: str) -> None:
         """Show a message."""
-        _print(text)
+        self._print(text)
 
     def stop(self) -> None:
         """Leave the terminal in order; once more does nothing."""
@@ -81,13 +97,17 @@ class Quiet:
     def summarize(self, snapshot: Snapshot) -> None:
         """Show the final state."""
 
+    def _print(self, text: str) -> None:
+        self._stream.write(f"warmpool: {text}\n")
+
 
 class Lines(Quiet):
     """Writes a plain line every few seconds, if anything has changed, and one at the end."""
 
     interval = _LINE_INTERVAL
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
         self._start = time.monotonic()
         self._shown: Snapshot | None = None
         self._rate = Rate()
@@ -95,17 +115,18 @@ class Lines(Quiet):
     def update(self, snapshot: Snapshot) -> None:
         text = _describe(snapshot, self._rate.measure(time.monotonic(), snapshot.done))
         if self._shown is not None and snapshot != self._shown:
-            _print(text)
+            self._print(text)
         self._shown = snapshot
 
     def summarize(self, snapshot: Snapshot) -> None:
-        _print(_summarize(snapshot, time.monotonic() - self._start))
+        self._print(_summarize(snapshot, time.monotonic() - self._start))
 
 
 class Bar(Quiet):
     """Draws a bar on a terminal.
 
     Args:
+        stream: The terminal.
         shares_output: Whether the results appear on the same terminal.
 
     Raises:
@@ -114,15 +135,17 @@ class Bar(Quiet):
 
     interval = _BAR_INTERVAL
 
-    def __init__(self, *, shares_output: bool) -> None:
+    def __init__(self, stream: Stream, *, shares_output: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
         from rich.table import Column
 
+        super().__init__(stream)
+        terminal: Any = stream
         self.shares_output = shares_output
         self._start = time.monotonic()
         self._rate = Rate()
-        self._console = Console(stderr=True)
+        self._console = Console(file=terminal)
         self._progress = Progress(
             BarColumn(bar_width=20),
             TaskProgressColumn(),
@@ -166,36 +189,35 @@ class Bar(Quiet):
         self._progress.stop()
 
     def summarize(self, snapshot: Snapshot) -> None:
-        _print(_summarize(snapshot, time.monotonic() - self._start))
+        self._print(_summarize(snapshot, time.monotonic() - self._start))
 
 
 Progress = Quiet | Lines | Bar
 
 
-def make_progress(*, wanted: bool, from_terminal: bool, to_terminal: bool) -> Progress:
+def make_progress(
+    stream: Stream, *, wanted: bool, from_terminal: bool, to_terminal: bool
+) -> Progress:
     """Choose how to show the progress.
 
     Args:
+        stream: Where to.
         wanted: Whether the user wants to see any.
         from_terminal: Whether the input is typed in: a bar would get in the way of that.
         to_terminal: Whether the results appear on a terminal.
 
     Returns:
-        A bar where standard error is a terminal that can show one and ``rich`` is installed.
+        A bar where the stream is a terminal that can show one and ``rich`` is installed.
     """
     if not wanted:
-        return Quiet()
+        return Quiet(stream)
     dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-    if sys.stderr is None or not sys.stderr.isatty() or dumb or from_terminal:
-        return Lines()
+    if not stream.isatty() or dumb or from_terminal:
+        return Lines(stream)
     try:
-        return Bar(shares_output=to_terminal)
+        return Bar(stream, shares_output=to_terminal)
     except ImportError:
-        return Lines()
-
-
-def _print(text: str) -> None:
-    print(f"warmpool: {text}", file=sys.stderr, flush=True)
+        return Lines(stream)
 
 
 def _describe(snapshot: Snapshot, rate: float) -> str:

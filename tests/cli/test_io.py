@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmpool.cli_io import Input, Item, Output, encode, failure_line
+from warmpool import cli_io
+from warmpool.cli_io import Input, Item, encode, failure_line
+from warmpool.cli_output import Output
 
 
 def read_all(pieces: list[bytes], *, jsonl: bool = False) -> list[Item]:
@@ -96,17 +98,31 @@ def test_vanished_file_is_a_problem_and_the_next_one_is_read(tmp_path: Any) -> N
     source.close()
 
 
-def test_output_writes_a_pipe_in_pieces_that_cannot_block() -> None:
+def test_a_line_without_end_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_io, "LONGEST_LINE", 1000)
+    items = read_all([b"a\n" + b"x" * 900, *[b"y" * 400] * 20, b"\nb\n", b"z" * 1000])
+    assert [item.value for item in items] == ["a", None, "b", "z" * 1000]
+    assert [item.line for item in items] == [1, 2, 3, 4]
+    assert items[1].end == 2 + 900 + 8000 + 1
+    assert json.loads(items[1].text) == "x" * 100
+    assert "8900 bytes" in str(items[1].error)
+
+
+def test_output_never_blocks() -> None:
     reader, writer = os.pipe()
     output = Output(writer)
-    output.add(b"x" * 10_000)
+    output.add(b"x" * 1_000_000)
     received = b""
     while output.pending:
-        output.write_some()
+        while output.pending and output.write_some():
+            pass
         received += os.read(reader, 100_000)
-    assert received == b"x" * 10_000
+    while len(received) < 1_000_000:
+        received += os.read(reader, 100_000)
+    assert received == b"x" * 1_000_000
     os.close(reader)
     output.add(b"y")
     with pytest.raises(BrokenPipeError):
         output.write_some()
+    output.close()
     os.close(writer)

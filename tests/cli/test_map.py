@@ -58,7 +58,7 @@ def test_window_is_bounded_while_the_oldest_item_is_slow(
     command: Any, tmp_path: Path, fifo: Callable[[], Path], release: Callable[[Path], None]
 ) -> None:
     first, last, log = fifo(), fifo(), tmp_path / "log"
-    window = 8
+    window = 2 * 64
     inside = [f"log {log} inside"] * (window - 2)
     outside = [f"log {log} outside"] * 500
     lines = [f"wait_and_log {first} {log}", *inside, f"wait {last}", *outside]

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def snapshot(done: int) -> Snapshot:
 
 
 def test_lines_appear_only_when_something_has_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
+    lines = Lines(sys.stderr)
     for done in (0, 0, 1, 1, 1, 2):
         lines.update(snapshot(done))
     shown = capsys.readouterr().err.splitlines()
@@ -168,7 +169,7 @@ def test_lines_appear_only_when_something_has_changed(capsys: pytest.CaptureFixt
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    quiet = Quiet()
+    quiet = Quiet(sys.stderr)
     quiet.update(snapshot(1))
     quiet.make_way()
     quiet.summarize(snapshot(1))

@@ -37,6 +37,8 @@ import pytest
         (["json:loads", "--initializer", "cli_functions:same"], "--initializer", "no arguments"),
         (["json:loads", "--workers", "0"], "--workers", "at least 1"),
         (["json:loads", "--workers", "-2"], "--workers", "negative"),
+        (["json:loads", "--workers", "10001"], "--workers", "at most 10000"),
+        (["json:loads", "--failures", "/dev/stdout"], "--failures", "where the results go"),
         (["json:loads", "--workers", "many"], "--workers", "whole number"),
         (["json:loads", "--timeout", "-1"], "--timeout", "above 0"),
         (["json:loads", "--timeout", "0"], "--timeout", "above 0"),

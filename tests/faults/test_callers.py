@@ -206,6 +206,34 @@ def test_a_task_may_have_a_pool_of_its_own(make_pool: MakePool, start_method: st
         processes.wait_gone(inner)
 
 
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"], indirect=True)
+def test_a_pool_at_the_top_of_a_module_that_workers_import_opens_when_it_is_used(
+    run_host: Callable[..., Host], start_method: str
+) -> None:
+    """Opened as they import it, it would have workers that import it, and so on without end."""
+    host = run_host(
+        """
+        import os, sys
+        os.environ["POOL_AT_TOP"] = sys.argv[1]
+        from tests.helpers import pool_at_top as top
+        if __name__ == "__main__":
+            pool = top.POOL
+            for task in (top.is_warm, top.describe, top.use_and_close):
+                print(pool.submit(task).result())
+            pool.close()
+            with top.WarmPool(1, start_method=sys.argv[1]) as other:
+                print(other.submit(top.close_unused).result())
+        """,
+        start_method,
+    )
+    assert host.line() == "True"
+    assert "no workers" in host.line()
+    assert host.line() == str([True, start_method])
+    assert host.line() == "PoolClosedclosed"
+    assert host.wait() == 0
+    host.wait_deserted()
+
+
 def test_a_pool_that_a_task_leaves_open_ends_with_the_worker(
     make_pool: MakePool, start_method: str
 ) -> None:

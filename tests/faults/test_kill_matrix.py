@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,6 +263,17 @@ def test_a_task_that_closes_the_workers_descriptors_and_returns_costs_itself(
         error = outcome(shared_pool.pool.submit(faults.close_descriptors))
     assert isinstance(error, WorkerDied)
     assert error.started
+
+
+def test_a_worker_never_writes_into_a_file_that_has_its_channels_number(
+    shared_pool: SharedPool, gate: Gate, tmp_path: Path
+) -> None:
+    file = tmp_path / "of the task"
+    with bystander(shared_pool.pool, gate):
+        error = outcome(shared_pool.pool.submit(faults.close_descriptors_and_open, file))
+    assert isinstance(error, WorkerDied)
+    assert error.started
+    assert file.read_bytes() == b""
 
 
 # ------------------------------------------------------------------------------- without a task

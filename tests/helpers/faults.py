@@ -17,6 +17,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,16 +47,21 @@ class End(enum.Enum):
 # ---------------------------------------------------------------------------- the worker's inside
 
 
-def endpoints() -> child.Endpoints:
-    """This worker's ends, wherever it is in its life."""
-    found = multiprocessing.current_process()._args[0]  # type: ignore[attr-defined]
-    assert isinstance(found, child.Endpoints)
-    return found
+def _data() -> int:
+    """The descriptor of this worker's data channel, wherever it is in its life."""
+    frame = sys._current_frames()[threading.main_thread().ident or 0]
+    while frame is not None:
+        if frame.f_code is _real_main.__code__:
+            return int(frame.f_locals["channel"]._socket.fileno())
+        frame = frame.f_back  # type: ignore[assignment]
+    endpoints = multiprocessing.current_process()._args[0]  # type: ignore[attr-defined]
+    assert isinstance(endpoints, child.Endpoints)
+    return endpoints.data.fileno()
 
 
 def write(data: bytes) -> None:
     """Write on the data channel behind the worker's back."""
-    os.write(endpoints().data.fileno(), data)
+    os.write(_data(), data)
 
 
 # ---------------------------------------------------------------------------- raising
@@ -353,4 +359,12 @@ def answer_and_write_garbage(value: Any) -> NoReturn:
 def close_descriptors() -> int:
     """A task that closes everything and returns."""
     os.closerange(0, 1 << 16)
+    return os.getpid()
+
+
+def close_descriptors_and_open(path: Path) -> int:
+    """The same, but leaves a file open under each number that it has closed."""
+    os.closerange(3, 100)
+    for _ in range(97):
+        os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     return os.getpid()

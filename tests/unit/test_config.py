@@ -17,6 +17,7 @@ from warmpool.config import TaskOptions
     [
         {"max_workers": 0},
         {"max_workers": -1},
+        {"max_workers": 10_001},
         {"max_tasks_per_child": 0},
         {"max_queue": -1},
         {"init_timeout": 0},
