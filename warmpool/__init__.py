@@ -19,6 +19,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from warmpool.census import Total as Total
+    from warmpool.census import WorkerInfo as WorkerInfo
     from warmpool.errors import InitializerFailed as InitializerFailed
     from warmpool.errors import MemoryLimitExceeded as MemoryLimitExceeded
     from warmpool.errors import PayloadError as PayloadError
@@ -63,6 +65,7 @@ _HOMES = {
         "warmpool.errors",
     ),
     "Health": "warmpool.events",
+    **dict.fromkeys(("Total", "WorkerInfo"), "warmpool.census"),
     "TaskFuture": "warmpool.future",
     **dict.fromkeys(("PoolStats", "TaskInfo"), "warmpool.stats"),
     "TaskView": "warmpool.views",

@@ -22,9 +22,10 @@ from collections.abc import Callable
 from typing import Any
 
 from warmpool import events as ev
+from warmpool.census import Census, WorkerInfo
 from warmpool.deadlines import Deadlines, Owner
 from warmpool.ending import CLOSED, CLOSING, DRAINING, OPEN, Step
-from warmpool.events import Failure, FailureKind
+from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.lifecycle import (
     BUSY,
     KILLING,
@@ -93,10 +94,10 @@ class Core(Staffing):
         self._handlers[type(event)](event)
         return self._commands()
 
-    def census(self) -> ev.Census:
+    def census(self, now: float) -> Census:
         """Count what there is."""
-        waiting = len(self.book.queue)
-        return ev.Census(
+        waiting, ledger = len(self.book.queue), self.ledger
+        return Census(
             health=self.health,
             workers=dict(Counter(w.state.value for w in self.roster.workers.values())),
             queued=waiting,
@@ -105,6 +106,26 @@ class Core(Staffing):
             workers_failed=self.roster.failed,
             tasks_submitted=self.book.submitted,
             tasks_settled=dict(self.book.settled),
+            worker_exits={reason.value: count for reason, count in ledger.exits.items()},
+            tasks_failed={kind.value: count for kind, count in self.book.failed.items()},
+            cold_starts=ledger.cold_starts,
+            waits=ledger.waits.total,
+            runs=ledger.runs.total,
+            warm_ups=ledger.warm_ups.total,
+            details=tuple(self._info(worker, now) for worker in self.roster.workers.values()),
+        )
+
+    def _info(self, worker: Worker, now: float) -> WorkerInfo:
+        task = None if worker.task is None else self.book.tasks[worker.task].spec
+        return WorkerInfo(
+            id=worker.id,
+            pid=worker.pid,
+            state=worker.state.value,
+            task=worker.task,
+            task_name=None if task is None else task.name,
+            in_state=max(0.0, now - worker.moved_at),
+            uptime=max(0.0, now - worker.started_at),
+            tasks_done=worker.tasks_done,
         )
 
     # ------------------------------------------------------------------ waiting for warmth
@@ -143,7 +164,7 @@ class Core(Staffing):
         for worker in self.roster.in_states(WARMING):
             self._kill(worker, None)
         for worker in self.roster.in_states(JUST_IDLE):
-            self.roster.stop(worker, self._now, self.settings.grace)
+            self.roster.stop(worker, self._now, self.settings.grace, ExitReason.CLOSED)
         self._wind_down()
         self._refresh_health()
 

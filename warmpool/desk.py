@@ -10,6 +10,7 @@ from collections.abc import Callable
 from warmpool import events as ev
 from warmpool import forkguard
 from warmpool.answer import Answer, may_wait
+from warmpool.census import Census
 from warmpool.errors import PoolClosed, WarmpoolError
 from warmpool.failures import to_error
 from warmpool.lease import Submission
@@ -140,14 +141,14 @@ class Desk:
             raise answer.error
         return True
 
-    def census(self) -> ev.Census:
+    def census(self) -> Census:
         """Count what there is, at one instant. Blocks shortly."""
         supervisor = self._supervisor
         if not self._is_open:
-            return ev.Census(self.health)
+            return Census(self.health)
         if supervisor.is_this_thread():
             return supervisor.census()  # A finalizer that the garbage collector runs there.
-        counted: list[ev.Census] = []
+        counted: list[Census] = []
         answer = Answer()
 
         def count() -> None:

@@ -7,83 +7,16 @@ commands into system calls. Payloads pass through as opaque objects and are neve
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-# ---------------------------------------------------------------------------- shared values
-
-
-class Health(enum.Enum):
-    """How the pool is. ``pool.available`` is True unless BROKEN or CLOSED."""
-
-    WARMING = "warming"
-    """No worker is warm yet, and none is known to fail."""
-    READY = "ready"
-    """At least one worker is warm, and none is failing."""
-    DEGRADED = "degraded"
-    """The last worker of some slot failed to get or to stay warm."""
-    BROKEN = "broken"
-    """Workers keep failing and none is warm: tasks fail at once, one slot goes on probing."""
-    CLOSED = "closed"
-    """Shut down or closed: no task is taken."""
-
-
-class FailureKind(enum.Enum):
-    """What went wrong, one for each kind of error a caller can meet."""
-
-    POOL_CLOSED = "pool closed"
-    POOL_SATURATED = "pool saturated"
-    POOL_BROKEN = "pool broken"
-    QUEUE_TIMEOUT = "queue timeout"
-    START_FAILED = "start failed"
-    INITIALIZER_RAISED = "initializer raised"
-    INITIALIZER_TIMEOUT = "initializer timeout"
-    DIED = "died"
-    KILL_REQUESTED = "kill requested"
-    BROKE_PROTOCOL = "broke protocol"
-    TASK_TIMEOUT = "task timeout"
-    UNRESPONSIVE = "unresponsive"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The facts of one failure; the supervisor makes an exception of them."""
-
-    kind: FailureKind
-    worker: int | None = None
-    pid: int | None = None
-    stage: str | None = None
-    exitcode: int | None = None
-    uptime: float | None = None
-    started: bool = False
-    limit: float | None = None
-    detail: str | None = None
-    remote: Any = None
-    """What the worker or the operating system said about it: opaque to the core."""
-    cause: Failure | None = None
-    silent: float | None = None
-    stack: str | None = None
-    story: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
-    """A task as the core knows it. All durations are in seconds, None means no limit."""
-
-    id: int
-    timeout: float | None = None
-    queue_timeout: float | None = None
-    retries: int = 0
-
-
-class Outcome(enum.Enum):
-    """How a task ended in its worker."""
-
-    RETURNED = "returned"
-    RAISED = "raised"
-
+from warmpool.facts import ExitReason as ExitReason
+from warmpool.facts import Failure as Failure
+from warmpool.facts import FailureKind as FailureKind
+from warmpool.facts import Health as Health
+from warmpool.facts import Outcome as Outcome
+from warmpool.facts import TaskSpec as TaskSpec
 
 # ---------------------------------------------------------------------------- events: callers
 
@@ -382,17 +315,3 @@ Command: TypeAlias = (
     | ChangeHealth
     | EndPool
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """The core counted at one instant, every figure derived from states."""
-
-    health: Health
-    workers: dict[str, int] = field(default_factory=dict)
-    queued: int = 0
-    running: int = 0
-    workers_started: int = 0
-    workers_failed: int = 0
-    tasks_submitted: int = 0
-    tasks_settled: dict[str, int] = field(default_factory=dict)

@@ -160,6 +160,8 @@ class Worker:
     """What its flight recorder says as long as it has not started the task that it has."""
     ready_at: float | None = None
     tasks_done: int = 0
+    reason: ev.ExitReason | None = None
+    """Why it is leaving; None as long as nobody here has decided that."""
     suspicion: ev.Failure | None = None
     """Why it is leaving, where its exit or its stack may yet tell more."""
     _moves: deque[tuple[float, Input, State]] = field(default_factory=lambda: deque(maxlen=12))
@@ -176,6 +178,11 @@ class Worker:
         the task came says that it never started.
         """
         return self.task is not None and last_started != self.noted
+
+    @property
+    def moved_at(self) -> float:
+        """Since when it is in its state."""
+        return self._moves[-1][0] if self._moves else self.started_at
 
     def allows(self, cause: Input) -> bool:
         """Whether the table has a transition from the present state."""

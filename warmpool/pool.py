@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 import weakref
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from warmpool import config, events, lifetime, payload
+from warmpool import child, config, events, lifetime, payload
 from warmpool.config import TaskOptions
 from warmpool.desk import Desk
 from warmpool.ending import ABANDON_AFTER
@@ -217,7 +218,13 @@ class WarmPool(Submitting):
             failure.__cause__ = error
             future.settle_failed(failure, time.monotonic())
             return future
-        spec = events.TaskSpec(id, options.timeout, options.queue_timeout, options.retries)
+        spec = events.TaskSpec(
+            id,
+            options.timeout,
+            options.queue_timeout,
+            options.retries,
+            _name_of(args[0] if fn is child.run_chunk else fn),
+        )
         submission = Submission(spec, future, body)
         if self._settings.max_queue is None:
             desk.submit(submission)
@@ -369,6 +376,13 @@ class WarmPool(Submitting):
 def _forget(desk: Desk) -> None:
     # A finalizer runs on any thread, at any line of it: this must not block, nor take a lock.
     desk.shutdown(cancel_queued=False)
+
+
+def _name_of(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
 
 
 def _error_of(future: TaskFuture[Any]) -> WarmpoolError | None:

@@ -6,7 +6,7 @@ from itertools import islice
 
 from warmpool import events as ev
 from warmpool.ending import CLOSING, OPEN
-from warmpool.events import Failure, FailureKind
+from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.lifecycle import IDLE, Input, InvalidTransition, Worker
 from warmpool.state import PoolState
 from warmpool.tasks import Task
@@ -19,7 +19,7 @@ class Queueing(PoolState):
         spec = event.task
         if spec.id in self.book.tasks:
             raise InvalidTransition(f"task {spec.id} was submitted before")
-        self.book.add(spec)
+        self.book.add(spec, self._now)
         limit = self.settings.max_queue
         if self.ending.phase is not OPEN:
             self._fail(spec.id, Failure(FailureKind.POOL_CLOSED))
@@ -32,7 +32,7 @@ class Queueing(PoolState):
         worker = self.roster[event.worker]
         if event.task.id in self.book.tasks or worker.state is not IDLE:
             raise InvalidTransition(f"worker {event.worker} was not on loan for {event.task}")
-        self._engage(worker, self.book.add(event.task), ev.TaskTaken, event.at)
+        self._engage(worker, self.book.add(event.task, event.at), ev.TaskTaken, event.at)
 
     def on_loan(self, most: int) -> list[int]:
         """Which workers may be lent to callers, the best first: see :mod:`warmpool.lease`.
@@ -53,6 +53,7 @@ class Queueing(PoolState):
             self.book.enqueue(task, self._now, first=first)
 
     def _assign(self) -> None:
+        """Give tasks that wait to workers that have nothing to do."""
         while self.book.queue and self.roster.idle:
             self._dispatch(self.book.take_next())
 
@@ -67,6 +68,8 @@ class Queueing(PoolState):
         self.roster.move(worker, cause, self._now)
         task.worker, worker.task = worker.id, task.spec.id
         task.runs += 1
+        task.started_at = at
+        self.ledger.waits.add(at - task.waits_since)
         if task.spec.timeout is not None:
             self.roster.set_deadline(worker, at + task.spec.timeout)
 
@@ -89,7 +92,8 @@ class Queueing(PoolState):
     def _after_task(self, worker: Worker) -> None:
         limit = self.settings.max_tasks_per_child
         if self.ending.phase is CLOSING or (limit is not None and worker.tasks_done >= limit):
-            self.roster.stop(worker, self._now, self.settings.grace)
+            reason = ExitReason.CLOSED if self.ending.phase is CLOSING else ExitReason.RECYCLED
+            self.roster.stop(worker, self._now, self.settings.grace, reason)
         elif self.book.queue:
             self._assign()
         if self.ending.phase is not OPEN:

@@ -162,8 +162,9 @@ class Roster:
         self.set_deadline(worker, now + self._init_timeout)
         self._emit(ev.StartWorker(worker.id, slot.index))
 
-    def stop(self, worker: Worker, now: float, grace: float) -> None:
+    def stop(self, worker: Worker, now: float, grace: float, reason: ev.ExitReason) -> None:
         """Ask a worker to leave within its grace."""
+        worker.reason = reason
         self.move(worker, ev.StopWorker, now)
         self.set_deadline(worker, now + grace)
         self._emit(ev.StopWorker(worker.id))
@@ -172,9 +173,12 @@ class Roster:
         self,
         worker: Worker,
         now: float,
+        reason: ev.ExitReason,
         cause: type[ev.KillWorker | ev.WorkerBrokeProtocol] = ev.KillWorker,
     ) -> None:
         """Kill a worker. Somebody has to answer the task that it had."""
+        if worker.reason is None:
+            worker.reason = reason
         self.set_deadline(worker, None)
         self.move(worker, cause, now)
         self._emit(ev.KillWorker(worker.id))

@@ -6,13 +6,24 @@ import dataclasses
 
 from warmpool import events as ev
 from warmpool.deadlines import Owner
-from warmpool.events import Failure, FailureKind
+from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.lifecycle import BUSY, IDLE, KILLING, STOPPING, WARM, WARMING, Worker
 from warmpool.queueing import Queueing
 
 LINGER = 0.5
 """Seconds between a worker's end of file and its kill: closing descriptors is the last but one
 thing that the kernel does for a dying process, so nearly always its exit follows at once."""
+
+
+_REASONS = {
+    FailureKind.INITIALIZER_TIMEOUT: ExitReason.INITIALIZER_FAILED,
+    FailureKind.BROKE_PROTOCOL: ExitReason.BROKE_PROTOCOL,
+    FailureKind.TASK_TIMEOUT: ExitReason.TIMED_OUT,
+    FailureKind.KILL_REQUESTED: ExitReason.KILLED,
+    FailureKind.UNRESPONSIVE: ExitReason.UNRESPONSIVE,
+    FailureKind.POOL_CLOSED: ExitReason.CLOSED,
+}
+"""Why a worker is gone that was killed for a failure."""
 
 
 class Staffing(Queueing):
@@ -29,8 +40,8 @@ class Staffing(Queueing):
                 self._heard(worker, ev.TaskDone)
             return
         self.roster.move(worker, ev.TaskDone, self._now)
-        worker.task = worker.deadline = None
-        worker.noted = event.task
+        worker.deadline = None
+        worker.noted = self._end_run(worker)
         worker.tasks_done += 1
         self.roster.slots[worker.slot].failures = 0
         self.book.forget(event.task, event.outcome.value)
@@ -70,12 +81,15 @@ class Staffing(Queueing):
         if not self._heard(worker, ev.WorkerReady) or worker.state is not IDLE:
             return
         worker.ready_at = self._now
+        self.ledger.warm_ups.add(self._now - worker.started_at)
         self.roster.set_deadline(worker, None)
         if self.pulses.begin(self._now):
             self._look_at_heartbeats_later()
         if self.roster.broken_at is not None:
             self.roster.heal(self._now, refill=self._wants_workers())
+        waiting = len(self.book.queue)
         self._assign()
+        self.ledger.cold_starts += waiting - len(self.book.queue)
         self._wind_down()
         if self.waiters and self.roster.all_warm():
             self._answer_warm(None)
@@ -137,6 +151,8 @@ class Staffing(Queueing):
         if before is KILLING:
             if worker.deadline is not None:
                 # It died before its kill, of which it was to tell where it is.
+                assert worker.suspicion is not None
+                worker.reason = _REASONS[worker.suspicion.kind]
                 self._pay(worker, self._verdict(worker, event.stack, event.last_started))
             self._bury(worker)
             return
@@ -154,7 +170,7 @@ class Staffing(Queueing):
             started=started,
             stack=event.stack,
         )
-        task, worker.task = worker.task, None
+        task = None if worker.task is None else self._end_run(worker)
         if started or self.roster.proved_itself(worker, self._now):
             self.roster.slots[worker.slot].failures = 0
             self._out.append(ev.ReportFailure(failure, "it is replaced"))
@@ -173,7 +189,8 @@ class Staffing(Queueing):
         """Kill a worker. Its task fails of the failure; so does its start, if it was not warm."""
         # An initializer that raised was counted then.
         counts = worker.state is not STOPPING or worker.suspicion is not None
-        self.roster.kill(worker, self._now, cause)
+        reason = ExitReason.CLOSED if failure is None else _REASONS[failure.kind]
+        self.roster.kill(worker, self._now, reason, cause)
         if failure is None:
             assert worker.task is None  # I10
         elif counts or worker.task is not None:
@@ -186,9 +203,15 @@ class Staffing(Queueing):
             self._start_failed(worker, failure)
         elif failure.kind is FailureKind.UNRESPONSIVE:
             self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
-        task, worker.task = worker.task, None
-        if task is not None:
-            self._fail_or_rerun(task, failure)
+        if worker.task is not None:
+            self._fail_or_rerun(self._end_run(worker), failure)
+
+    def _end_run(self, worker: Worker) -> int:
+        """Take its task from a worker, and give it."""
+        id, worker.task = worker.task, None
+        assert id is not None
+        self.ledger.runs.add(self._now - self.book.tasks[id].started_at)
+        return id
 
     def _condemn(self, worker: Worker, failure: Failure) -> None:
         """Kill a worker, but have its stack first; then go on in :meth:`_on_stack_taken`."""
@@ -241,6 +264,7 @@ class Staffing(Queueing):
 
     def _bury(self, worker: Worker) -> None:
         slot = self.roster.bury(worker)
+        self.ledger.exits[worker.reason or ExitReason.DIED] += 1
         if self._wants_workers():
             self.roster.place(slot, self._now)
         self._wind_down()

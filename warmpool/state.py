@@ -14,7 +14,8 @@ from typing import Any
 from warmpool import events as ev
 from warmpool.deadlines import Deadlines
 from warmpool.ending import CLOSING, DRAINING, OPEN, Ending, Phase
-from warmpool.events import Failure, FailureKind
+from warmpool.events import ExitReason, Failure, FailureKind
+from warmpool.ledger import Ledger
 from warmpool.lifecycle import IDLE, WARM, WARMING, Worker
 from warmpool.pulse import Pulses
 from warmpool.restart import RestartPolicy
@@ -57,6 +58,7 @@ class PoolState:
         self._out: list[ev.Command] = []
         self.ending = Ending(deadlines)
         self.book = TaskBook(deadlines)
+        self.ledger = Ledger()
         self.pulses = Pulses(settings.heartbeat_interval, settings.heartbeat_timeout)
         self._note = deadlines.add
         self.roster = Roster(
@@ -82,7 +84,7 @@ class PoolState:
         self._out.append(command)
 
     def _fail(self, id: int, failure: Failure) -> None:
-        self.book.forget(id, "failed")
+        self.book.forget(id, "failed", failure.kind)
         self._out.append(ev.SettleTask(id, failure=failure))
 
     def _drop(self, id: int) -> None:
@@ -94,6 +96,7 @@ class PoolState:
 
     def _start_failed(self, worker: Worker, failure: Failure) -> None:
         roster = self.roster
+        worker.reason = ExitReason.INITIALIZER_FAILED
         unwell = roster.count_failure(worker, failure, self._now)
         consequence = f"failure {roster.slots[worker.slot].failures} in a row of its slot"
         if unwell and roster.broken_at is None and not roster.in_states(WARM):
@@ -126,10 +129,10 @@ class PoolState:
         """Send home the workers that no task can need any more; at last, end."""
         if self.phase is DRAINING and not self.book.queue:
             for worker in self.roster.in_states(JUST_IDLE):
-                self.roster.stop(worker, self._now, self.settings.grace)
+                self.roster.stop(worker, self._now, self.settings.grace, ExitReason.CLOSED)
             if not self.book.tasks:
                 for worker in self.roster.in_states(WARMING):
-                    self.roster.kill(worker, self._now)
+                    self.roster.kill(worker, self._now, ExitReason.CLOSED)
         if self.phase in (DRAINING, CLOSING) and not (self.book.tasks or self.roster.workers):
             self.ending.ended()
             for slot in self.roster.slots:

@@ -31,13 +31,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from warmpool import events as ev
 from warmpool import forkguard, loglines
 from warmpool.announcer import Announcer, announce_waiting
 from warmpool.answer import Waiters, may_wait, supervise
 from warmpool.callbacks import CallbackRunner
+from warmpool.census import Census
 from warmpool.core import Core
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
 from warmpool.failures import to_error
@@ -99,6 +100,7 @@ class Supervisor:
         self.end_waiters = Waiters()
         self._at_end: Callable[[], object] | None = None
         self._thread = DaemonThread(self._run, f"{name}-supervisor")
+        self._actions = self._all_actions()
         forkguard.enroll(self)
 
     # ------------------------------------------------------------------ for other threads
@@ -125,9 +127,9 @@ class Supervisor:
         else:
             self.inbox.post(ev.CloseRequested(0.0))
 
-    def census(self) -> ev.Census:
+    def census(self) -> Census:
         """Count what there is. *Threads:* the supervisor's, or any once it is over."""
-        return self._core.census()
+        return self._core.census(time.monotonic())
 
     def is_this_thread(self) -> bool:
         """Whether it is the supervisor's thread that asks."""
@@ -238,14 +240,30 @@ class Supervisor:
 
     def _carry_out(self, commands: list[ev.Command]) -> None:
         assert self._thread.is_current  # I1
-        actions = self._ACTIONS
+        actions = self._actions
         for command in commands:
-            actions[type(command)](self, command)
+            actions[type(command)](command)
+
+    def _all_actions(self) -> dict[type[ev.Command], Callable[[Any], object]]:
+        fleet, report = self._fleet, self._callbacks.put
+        return {
+            ev.StartWorker: lambda command: fleet.start(command.worker),
+            ev.DispatchTask: self._dispatch,
+            ev.StopWorker: lambda command: fleet.stop(command.worker),
+            ev.TakeStack: self._take_stack,
+            ev.ReadHeartbeats: self._read_heartbeats,
+            ev.KillWorker: lambda command: fleet.kill(command.worker),
+            ev.AbandonWorker: self._abandon_worker,
+            ev.SettleTask: self._settle,
+            ev.DropTask: self._drop,
+            ev.AnswerWarm: self._answer_warm,
+            ev.ReportFailure: self._report,
+            ev.ReportSilence: lambda command: report(loglines.log_silence, self.name, command),
+            ev.ChangeHealth: self._change_health,
+            ev.EndPool: lambda _command: self.inbox.end(),
+        }
 
     # ------------------------------------------------------------------ commands about workers
-
-    def _start_worker(self, command: ev.StartWorker) -> None:
-        self._fleet.start(command.worker)
 
     def _dispatch(self, command: ev.DispatchTask) -> None:
         submission = self._submissions[command.task]
@@ -259,9 +277,6 @@ class Supervisor:
             self._announce(future)
             self._follow_ups.append(ev.TaskCancelled(command.task))
 
-    def _stop_worker(self, command: ev.StopWorker) -> None:
-        self._fleet.stop(command.worker)
-
     def _take_stack(self, command: ev.TakeStack) -> None:
         taken = self._fleet.take_stack(command.worker, command.task)
         if taken is not None:
@@ -269,9 +284,6 @@ class Supervisor:
 
     def _read_heartbeats(self, command: ev.ReadHeartbeats) -> None:
         self._follow_ups.append(ev.HeartbeatsRead(self._fleet.beats(command.workers)))
-
-    def _kill_worker(self, command: ev.KillWorker) -> None:
-        self._fleet.kill(command.worker)
 
     def _abandon_worker(self, command: ev.AbandonWorker) -> None:
         self._fleet.abandon(command.worker)
@@ -314,15 +326,9 @@ class Supervisor:
         error = to_error(command.failure, self.name)
         self._callbacks.put(loglines.log_failure, self.name, error, command.consequence)
 
-    def _report_silence(self, command: ev.ReportSilence) -> None:
-        self._callbacks.put(loglines.log_silence, self.name, command)
-
     def _change_health(self, command: ev.ChangeHealth) -> None:
         self.last_failure = command.cause
         self.health = command.health
-
-    def _end(self, _command: ev.EndPool) -> None:
-        self.inbox.end()
 
     # ------------------------------------------------------------------ the end
 
@@ -375,23 +381,6 @@ class Supervisor:
         if future.has_audience:
             announce = announce_waiting if may_wait() else self._announcer.announce
             announce(future)
-
-    _ACTIONS: ClassVar[dict[type[ev.Command], Callable[[Supervisor, Any], None]]] = {
-        ev.StartWorker: _start_worker,
-        ev.DispatchTask: _dispatch,
-        ev.StopWorker: _stop_worker,
-        ev.TakeStack: _take_stack,
-        ev.ReadHeartbeats: _read_heartbeats,
-        ev.KillWorker: _kill_worker,
-        ev.AbandonWorker: _abandon_worker,
-        ev.SettleTask: _settle,
-        ev.DropTask: _drop,
-        ev.AnswerWarm: _answer_warm,
-        ev.ReportFailure: _report,
-        ev.ReportSilence: _report_silence,
-        ev.ChangeHealth: _change_health,
-        ev.EndPool: _end,
-    }
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

@@ -29,6 +29,8 @@ class Task:
     worker: int | None = None
     # Invariant: None exactly while the task is queued.
     queue_deadline: float | None = None
+    waits_since: float = 0.0
+    started_at: float = 0.0
 
     def may_rerun(self, failure: ev.Failure) -> bool:
         """Whether it is run again after this failure; counts the run.
@@ -55,17 +57,19 @@ class TaskBook:
         self.queue: OrderedDict[int, None] = OrderedDict()
         self.submitted = 0
         self.settled: Counter[str] = Counter()
+        self.failed: Counter[ev.FailureKind] = Counter()
         self._deadlines = deadlines
 
-    def add(self, spec: ev.TaskSpec) -> Task:
+    def add(self, spec: ev.TaskSpec, now: float) -> Task:
         """Enter a new task. It has to be queued or answered next."""
         self.submitted += 1
-        task = self.tasks[spec.id] = Task(spec, spec.retries)
+        task = self.tasks[spec.id] = Task(spec, spec.retries, waits_since=now)
         return task
 
     def enqueue(self, task: Task, now: float, *, first: bool) -> None:
         """Let the task wait for a worker, ahead of all others or behind them."""
         task.worker = None
+        task.waits_since = now
         self.queue[task.spec.id] = None
         if first:
             self.queue.move_to_end(task.spec.id, last=False)
@@ -80,9 +84,11 @@ class TaskBook:
         task.queue_deadline = None
         return task
 
-    def forget(self, id: int, outcome: str) -> None:
+    def forget(self, id: int, outcome: str, failure: ev.FailureKind | None = None) -> None:
         """Take an answered task out of the books."""
         del self.tasks[id]
+        if failure is not None:
+            self.failed[failure] += 1
         self.queue.pop(id, None)
         self.settled[outcome] += 1
 

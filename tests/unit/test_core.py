@@ -82,7 +82,7 @@ def test_an_event_fits_or_costs_the_worker_that_said_it_or_is_refused(state, cls
     worker = the_worker(world)
     core = world.core
     event = an_event(cls, worker)
-    before = core.census()
+    before = core.census(world.now)
     if cls in TRANSITIONS[state]:
         core.handle(event, world.now)
         core.validate()
@@ -94,7 +94,7 @@ def test_an_event_fits_or_costs_the_worker_that_said_it_or_is_refused(state, cls
         with pytest.raises(InvalidTransition):
             core.handle(event, world.now)
         core.validate()
-        assert core.census() == before
+        assert core.census(world.now) == before
 
 
 @pytest.mark.parametrize("cls", typing.get_args(ev.WorkerEvent), ids=lambda cls: cls.__name__)
@@ -102,10 +102,10 @@ def test_an_event_of_a_dead_worker_is_refused_without_a_change(cls):
     world = a_world()
     dead = the_worker(world)
     world.exit(dead)
-    before = world.core.census()
+    before = world.core.census(world.now)
     with pytest.raises(InvalidTransition, match="no worker"):
         world.core.handle(an_event(cls, dead), world.now)
-    assert world.core.census() == before
+    assert world.core.census(world.now) == before
 
 
 # ------------------------------------------------------------------ warming up

@@ -1,0 +1,103 @@
+"""The values that events and commands have in common."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+
+class Health(enum.Enum):
+    """How the pool is. ``pool.available`` is True unless BROKEN or CLOSED."""
+
+    WARMING = "warming"
+    """No worker is warm yet, and none is known to fail."""
+    READY = "ready"
+    """At least one worker is warm, and none is failing."""
+    DEGRADED = "degraded"
+    """The last worker of some slot failed to get or to stay warm."""
+    BROKEN = "broken"
+    """Workers keep failing and none is warm: tasks fail at once, one slot goes on probing."""
+    CLOSED = "closed"
+    """Shut down or closed: no task is taken."""
+
+
+class FailureKind(enum.Enum):
+    """What went wrong, one for each kind of error a caller can meet."""
+
+    POOL_CLOSED = "pool closed"
+    POOL_SATURATED = "pool saturated"
+    POOL_BROKEN = "pool broken"
+    QUEUE_TIMEOUT = "queue timeout"
+    START_FAILED = "start failed"
+    INITIALIZER_RAISED = "initializer raised"
+    INITIALIZER_TIMEOUT = "initializer timeout"
+    DIED = "died"
+    KILL_REQUESTED = "kill requested"
+    BROKE_PROTOCOL = "broke protocol"
+    TASK_TIMEOUT = "task timeout"
+    UNRESPONSIVE = "unresponsive"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The facts of one failure; the supervisor makes an exception of them."""
+
+    kind: FailureKind
+    worker: int | None = None
+    pid: int | None = None
+    stage: str | None = None
+    exitcode: int | None = None
+    uptime: float | None = None
+    started: bool = False
+    limit: float | None = None
+    detail: str | None = None
+    remote: Any = None
+    """What the worker or the operating system said about it: opaque to the core."""
+    cause: Failure | None = None
+    silent: float | None = None
+    stack: str | None = None
+    story: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task as the core knows it. All durations are in seconds, None means no limit."""
+
+    id: int
+    timeout: float | None = None
+    queue_timeout: float | None = None
+    retries: int = 0
+    name: str | None = None
+    """Of its function."""
+
+
+class ExitReason(enum.Enum):
+    """Why a worker is gone."""
+
+    RECYCLED = "recycled"
+    """It has done ``max_tasks_per_child`` tasks."""
+    UNUSED = "unused"
+    """It was not needed for ``idle_timeout``."""
+    AGED = "aged"
+    """It has reached ``worker_lifetime``."""
+    CLOSED = "closed"
+    """Its pool ended."""
+    INITIALIZER_FAILED = "initializer failed"
+    """It could not be started, or raised, died, hung or broke the protocol before it was ready."""
+    DIED = "died"
+    TIMED_OUT = "timed out"
+    """Its task ran into its limit."""
+    KILLED = "killed"
+    """By ``TaskFuture.kill()``."""
+    UNRESPONSIVE = "unresponsive"
+    OUT_OF_MEMORY = "out of memory"
+    """It has grown past ``memory_limit``."""
+    BROKE_PROTOCOL = "broke protocol"
+
+
+class Outcome(enum.Enum):
+    """How a task ended in its worker."""
+
+    RETURNED = "returned"
+    RAISED = "raised"
