@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from warmpool.errors import ProtocolError as ProtocolError
     from warmpool.errors import QueueTimeout as QueueTimeout
     from warmpool.errors import RemoteTraceback as RemoteTraceback
+    from warmpool.errors import SoftTimeout as SoftTimeout
     from warmpool.errors import TaskTimeout as TaskTimeout
     from warmpool.errors import WarmpoolError as WarmpoolError
     from warmpool.errors import WorkerDied as WorkerDied
@@ -56,6 +57,7 @@ _HOMES = {
             "ProtocolError",
             "QueueTimeout",
             "RemoteTraceback",
+            "SoftTimeout",
             "TaskTimeout",
             "WarmpoolError",
             "WorkerDied",

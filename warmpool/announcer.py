@@ -6,6 +6,7 @@ from typing import Any
 
 from warmpool.callbacks import CallbackRunner, logger
 from warmpool.future import TaskFuture
+from warmpool.thread import Starter
 
 
 class Announcer:
@@ -20,13 +21,21 @@ class Announcer:
     Args:
         callbacks: Where callbacks run.
         name: The pool's.
+        starter: Starts threads.
     """
 
-    def __init__(self, callbacks: CallbackRunner, name: str) -> None:
+    def __init__(self, callbacks: CallbackRunner, name: str, starter: Starter) -> None:
         self._callbacks = callbacks
-        # Of its own: a callback that blocks must not delay those who wait. Its first thread is
-        # started when somebody does.
-        self._runner = CallbackRunner(f"{name}-announcer")
+        # Of its own: a callback that blocks must not delay those who wait.
+        self._runner = CallbackRunner(f"{name}-announcer", starter)
+
+    def open(self) -> None:
+        """Start the first thread: when it is needed, there may be none to be had.
+
+        Raises:
+            RuntimeError: The system has no thread left.
+        """
+        self._runner.open()
 
     def announce(self, future: TaskFuture[Any]) -> None:
         """Tell everybody that the future is settled. Never blocks."""
@@ -47,6 +56,10 @@ class Announcer:
     def close(self) -> None:
         """Have the rest told, and end."""
         self._runner.close()
+
+    def finish(self, timeout: float) -> None:
+        """Wait, in seconds, until everybody has been told. *Threads:* any; blocks."""
+        self._runner.finish(timeout)
 
     def join(self, timeout: float) -> None:
         """Wait for the threads' ends, in seconds. *Threads:* any; blocks."""

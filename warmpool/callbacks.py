@@ -7,6 +7,7 @@ its thread, and another thread takes over the rest: a callback that blocks delay
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -14,8 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from warmpool.thread import Starter
+
 PATIENCE = 0.1
 """Seconds that a call may take before another thread takes over."""
+LAST_PATIENCE = 10.0
+"""Seconds in which a call has to end for the end to wait for more of them."""
+MOST_THREADS = 64
+"""Calls that may be stuck at the same time before others have to wait for one of them."""
 
 logger = logging.getLogger("warmpool")
 
@@ -27,24 +34,32 @@ class CallbackRunner:
 
     Args:
         name: For the threads.
+        starter: Starts threads for the supervisor.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, starter: Starter) -> None:
         self._name = name
+        self._starter = starter
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._current: dict[threading.Thread, float] = {}
         # Invariant: the keys are the threads within a call that count as serving.
         self._serving: set[threading.Thread] = set()
         self._drained = threading.Event()
+        self._done = 0
 
     def open(self) -> None:
-        """Start the first thread.
+        """Start the first thread. *Threads:* the pool's maker.
 
         Raises:
             RuntimeError: The system has no thread left.
         """
-        self._add_thread()
+        thread = self._make_thread()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._serving.discard(thread)
+            raise
 
     def put(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function soon. *Threads:* any; never blocks."""
@@ -61,6 +76,9 @@ class CallbackRunner:
         Returns:
             When to ask again (monotonic), None if nothing waits. *Threads:* the supervisor's.
         """
+        return self._relieve(now, self._starter.start)
+
+    def _relieve(self, now: float, start: Callable[[threading.Thread], None]) -> float | None:
         if self._calls.empty():
             return None
         # By sums, never by differences: now - (now - 0.1) is less than 0.1 for whole weeks of a
@@ -73,51 +91,62 @@ class CallbackRunner:
         relieved_at = max(patient_until, default=now)
         if now < relieved_at:
             return relieved_at
-        # All have been in the same call for too long. They go on, but count no more.
-        self._serving.clear()
-        try:
-            self._add_thread()
-        except RuntimeError:
-            pass  # No thread to be had now: asked for again.
+        self._threads = [thread for thread in self._threads if _may_run(thread)]
+        if len(self._threads) < MOST_THREADS:
+            # All have been in the same call for too long. They go on, but count no more.
+            self._serving.clear()
+            start(self._make_thread())
         return now + PATIENCE
 
     def close(self) -> None:
         """Run what waits, then end. *Threads:* one; never blocks."""
+        if not self._threads and self._calls.empty():
+            self._drained.set()  # It was never needed.
+            return
         self._calls.put(None)
         if self._current or not self._calls.empty():
             # Nobody relieves any more those that may be, or get, stuck.
             thread = threading.Thread(target=self._see_off, name=f"{self._name}-end", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                return  # No thread left: those that serve do what they can.
             self._threads.append(thread)
+            self._starter.start(thread)
 
     def _see_off(self) -> None:
         while not self._drained.wait(PATIENCE):
-            self.relieve(time.monotonic())
+            # On this thread, which may wait: the starter may have ended by now.
+            with contextlib.suppress(RuntimeError):
+                self._relieve(time.monotonic(), threading.Thread.start)
 
     @property
     def threads(self) -> list[threading.Thread]:
         """All threads that were started here."""
         return self._threads
 
+    def finish(self, timeout: float) -> None:
+        """After :meth:`close`: wait until all has been called, as long as calls come to an end.
+
+        Args:
+            timeout: Seconds at most.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            done, left = self._done, max(0.0, deadline - time.monotonic())
+            if self._drained.wait(min(left, LAST_PATIENCE)):
+                return
+            if self._done == done or left == 0.0:
+                return
+
     def join(self, timeout: float) -> None:
         """Wait for the threads' ends, so many seconds in all; one stuck in a call is left."""
         deadline = time.monotonic() + timeout
         for thread in list(self._threads):
-            if thread is not threading.current_thread():
+            if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _add_thread(self) -> None:
+    def _make_thread(self) -> threading.Thread:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._serving.add(thread)
-        try:
-            thread.start()
-        except RuntimeError:
-            self._serving.discard(thread)
-            raise
         self._threads.append(thread)
+        return thread
 
     def _run(self) -> None:
         me = threading.current_thread()
@@ -130,8 +159,14 @@ class CallbackRunner:
                 # SystemExit included: it ends a thread silently, and with it, elsewhere, the pool.
                 logger.exception("exception calling callback %r", function)
             del self._current[me]
+            self._done += 1
             del call, function, args
             if me not in self._serving:
                 return  # Another thread serves by now.
         self._drained.set()
         self._calls.put(None)  # For the others.
+
+
+def _may_run(thread: threading.Thread) -> bool:
+    """Whether it runs, or may be started yet."""
+    return thread.ident is None or thread.is_alive()

@@ -20,10 +20,12 @@ import threading
 from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any, NoReturn
 
 from warmpool import early, payload, wire
-from warmpool.recorder import Recorder
+from warmpool.errors import SoftTimeout
+from warmpool.recorder import INTERRUPT_SIGNAL, Recorder
 
 
 class Endpoints:
@@ -95,10 +97,11 @@ def main(endpoints: Endpoints) -> None:
     _pid = os.getpid()
     channel = _Channel(os.dup(endpoints.data.fileno()))
     endpoints.data.close()
+    interruptions = _Interruptions(recorder)  # Before a task can come.
     channel.send(wire.HELLO, 0, b"")
     if _initialize(channel, endpoints):
         channel.send(wire.READY, 0, b"")
-        _serve(channel, recorder, payload.dumper(endpoints.pickler))
+        _serve(channel, recorder, payload.dumper(endpoints.pickler), interruptions)
     # Way out: told to stop, or the initializer raised. Multiprocessing runs the Finalize hooks
     # and waits for non-daemonic threads and children; the supervisor's grace bounds that.
     if not endpoints.interpreter:
@@ -119,6 +122,8 @@ def _drop_inherited_state() -> None:
 
 
 def _follow_host(lifeline: Connection, recorder: Recorder, interval: float) -> None:
+    # Else the kernel may have this thread take it, and a system call of the main thread goes on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT_SIGNAL})
     poll = select.poll()
     poll.register(lifeline.fileno(), 0)  # Its end is always reported.
     while not poll.poll(interval * 1e3):
@@ -212,7 +217,9 @@ def _initialize(channel: _Channel, endpoints: Endpoints) -> bool:
     return True
 
 
-def _serve(channel: _Channel, recorder: Recorder, dumps: payload.Dumps) -> None:
+def _serve(
+    channel: _Channel, recorder: Recorder, dumps: payload.Dumps, interruptions: _Interruptions
+) -> None:
     receive, send, note_started = channel.receive, channel.send, recorder.note_started
     while True:
         kind, task, body = receive()
@@ -220,10 +227,55 @@ def _serve(channel: _Channel, recorder: Recorder, dumps: payload.Dumps) -> None:
             return
         # From here on user code runs, in the unpickling of arguments already.
         note_started(task)
-        answer, result = run_task(body, dumps)
+        answer, result = run_task(body, dumps, task, interruptions)
         send(answer, task, result)
         # Arguments and result are let go before the next wait, not after it.
         del body, result
+
+
+class _Interruptions:
+    """Raises :class:`~warmpool.SoftTimeout` in a task whose time has come.
+
+    By a signal, so that system calls that block are interrupted too; in the main thread, where
+    tasks run; and nowhere but in the function of the task: what is raised in this module's own code
+    would cost the worker.
+
+    Args:
+        recorder: Says which task is meant.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._running = 0
+        signal.signal(INTERRUPT_SIGNAL, self._on_signal)
+
+    def call(
+        self, task: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a task's function, interruptibly."""
+        try:
+            self._running = task
+            # The signal may have come before there was anything to interrupt.
+            if self._recorder.interrupted == task:
+                self._raise()
+            return function(*args, **kwargs)
+        finally:
+            # A signal in between raises here, which is still within the caller's try; once only.
+            self._running = 0
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._running and self._recorder.interrupted == self._running:
+            self._raise()
+
+    def _raise(self) -> NoReturn:
+        self._running = 0
+        limit, left = self._recorder.interruption
+        if limit is None:
+            reason = "its owner wants the task to end"
+        else:
+            reason = f"the task has reached its soft_timeout of {limit:g} s"
+        end = "" if left is None else f"; it is killed in {left:.3g} s"
+        raise SoftTimeout(f"{reason}: clean up and return{end}", limit=limit, left=left)
 
 
 _pid = 0
@@ -246,7 +298,9 @@ def _end_if_forked(error: BaseException) -> None:
     os._exit(code & 0xFF)
 
 
-def run_task(body: bytes | bytearray, dumps: payload.Dumps) -> tuple[int, bytes | memoryview]:
+def run_task(
+    body: bytes | bytearray, dumps: payload.Dumps, task: int, interruptions: _Interruptions
+) -> tuple[int, bytes | memoryview]:
     """Run one task and give the kind and body of its answer, whatever it does."""
     try:
         function, args, kwargs = payload.load_task(body)
@@ -254,7 +308,7 @@ def run_task(body: bytes | bytearray, dumps: payload.Dumps) -> tuple[int, bytes 
         note = "the task's arguments could not be unpickled in the worker"
         return wire.RAISED, payload.dump_error(error, dumps, note)
     try:
-        result = function(*args, **kwargs)
+        result = interruptions.call(task, function, args, kwargs)
         del function, args, kwargs
         try:
             return wire.RETURNED, dumps(result)

@@ -19,13 +19,7 @@ DEFAULT_HEARTBEAT_TIMEOUT = 60.0
 
 _NOT_YET: dict[str, object] = {
     "preload": None,
-    "min_idle": None,
-    "idle_timeout": None,
-    "worker_lifetime": None,
-    "memory_limit": None,
-    "memory_warning": None,
     "on_event": None,
-    "soft_timeout": None,
 }
 """Options that are part of the signature and do nothing yet, with their defaults."""
 
@@ -51,11 +45,18 @@ class TaskOptions:
     timeout: float | None = None
     queue_timeout: float | None = None
     retries: int = 0
+    soft_timeout: float | None = None
 
     def __post_init__(self) -> None:
+        check_duration("soft_timeout", self.soft_timeout, optional=True)
         check_duration("timeout", self.timeout, optional=True)
         check_duration("queue_timeout", self.queue_timeout, optional=True, zero=True)
         check_count("retries", self.retries, least=0)
+        if None not in (self.soft_timeout, self.timeout) and self.soft_timeout >= self.timeout:  # type: ignore[operator]
+            raise ValueError(
+                f"soft_timeout must be less than the time limit of {self.timeout} s, after which "
+                f"the worker is killed, not {self.soft_timeout!r}"
+            )
 
 
 def check_duration(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
@@ -70,12 +71,19 @@ def check_duration(name: str, value: Any, *, optional: bool = False, zero: bool 
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         or_none = " or None" if optional else ""
         raise TypeError(f"{name} must be a number of seconds{or_none}, not {value!r}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    if not _is_finite(value) or value < 0 or (value == 0 and not zero):
         # An infinite init_timeout or grace would unmake the promise that every future settles.
         raise ValueError(
             f"{name} must be a finite number of seconds, {'0 or more' if zero else 'above 0'}, "
             f"not {value!r}"
         )
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False  # An integer of more digits than a float can hold.
 
 
 def check_count(name: str, value: Any, *, least: int, optional: bool = False) -> None:
@@ -96,13 +104,19 @@ def check_count(name: str, value: Any, *, least: int, optional: bool = False) ->
 
 
 def settings(
+    *,
     max_workers: int | None,
     max_tasks_per_child: int | None,
+    min_idle: int | None,
+    idle_timeout: float | None,
+    worker_lifetime: float | None,
     init_timeout: float,
     grace: float,
     max_queue: int | None,
     heartbeat_interval: float,
     heartbeat_timeout: float | None,
+    memory_limit: int | None,
+    memory_warning: int | None,
 ) -> Settings:
     """Check the options that the core needs.
 
@@ -117,10 +131,22 @@ def settings(
         raise ValueError(f"max_workers must be at most {MOST_WORKERS}, not {max_workers}")
     check_count("max_tasks_per_child", max_tasks_per_child, least=1, optional=True)
     check_count("max_queue", max_queue, least=0, optional=True)
+    check_count("min_idle", min_idle, least=0, optional=True)
+    if min_idle is not None and min_idle > max_workers:
+        raise ValueError(f"min_idle must be at most max_workers={max_workers}, not {min_idle}")
+    check_duration("idle_timeout", idle_timeout, optional=True)
+    if idle_timeout is not None and min_idle is None:
+        raise ValueError(
+            "idle_timeout retires workers above min_idle, and without that all of max_workers are "
+            "kept: give min_idle too"
+        )
+    check_duration("worker_lifetime", worker_lifetime, optional=True)
     check_duration("init_timeout", init_timeout)
     check_duration("grace", grace, zero=True)
     check_duration("heartbeat_interval", heartbeat_interval)
     check_duration("heartbeat_timeout", heartbeat_timeout, optional=True)
+    check_count("memory_limit", memory_limit, least=1, optional=True)
+    check_count("memory_warning", memory_warning, least=1, optional=True)
     return Settings(
         max_workers,
         init_timeout,
@@ -129,6 +155,11 @@ def settings(
         max_queue,
         heartbeat_interval,
         heartbeat_timeout,
+        min_idle,
+        idle_timeout,
+        worker_lifetime,
+        memory_limit,
+        memory_warning,
     )
 
 

@@ -29,17 +29,18 @@ from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.lifecycle import (
     BUSY,
     KILLING,
+    LEAVING,
     LIVE,
     STOPPING,
     WARM,
     WARMING,
     Worker,
 )
-from warmpool.staffing import Staffing
+from warmpool.oversight import Oversight
 from warmpool.state import JUST_IDLE, Settings
 
 
-class Core(Staffing):
+class Core(Oversight):
     """The pool's decisions.
 
     Args:
@@ -63,6 +64,7 @@ class Core(Staffing):
             ev.CloseRequested: self._on_close,
             ev.TimePassed: self._on_time,
             ev.HeartbeatsRead: self._on_heartbeats_read,
+            ev.MemoryRead: self._on_memory_read,
             ev.WorkerSpawned: self._on_spawned,
             ev.WorkerStartFailed: self._on_start_failed,
             ev.WorkerGreeted: self._on_greeted,
@@ -80,7 +82,8 @@ class Core(Staffing):
     def open(self, now: float) -> list[ev.Command]:
         """Start the first workers."""
         self._now = now
-        self.roster.place_all(now)
+        self._adjust()
+        self._refresh_health()
         return self._commands()
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
@@ -92,6 +95,7 @@ class Core(Staffing):
         assert not self._out
         self._now = now
         self._handlers[type(event)](event)
+        self._adjust()
         return self._commands()
 
     def census(self, now: float) -> Census:
@@ -126,18 +130,19 @@ class Core(Staffing):
             in_state=max(0.0, now - worker.moved_at),
             uptime=max(0.0, now - worker.started_at),
             tasks_done=worker.tasks_done,
+            memory=worker.memory,
         )
 
     # ------------------------------------------------------------------ waiting for warmth
 
     def _on_warm_awaited(self, event: ev.WarmAwaited) -> None:
-        self.waiters[event.waiter] = None
+        self.waiters[event.waiter] = {w.slot for w in self.roster.in_states(WARM)}
         if self.phase is not OPEN:
             self._answer_warm(Failure(FailureKind.POOL_CLOSED))
         elif self.roster.broken_at is not None:
             self._answer_warm(self.roster.last_failure)
-        elif self.roster.all_warm():
-            self._answer_warm(None)
+        else:
+            self._answer_if_warm()
 
     def _on_warm_abandoned(self, event: ev.WarmAbandoned) -> None:
         self.waiters.pop(event.waiter, None)
@@ -147,7 +152,11 @@ class Core(Staffing):
     def _on_shutdown(self, event: ev.ShutdownRequested) -> None:
         if event.cancel_queued:
             for id in list(self.book.queue):
-                self._drop(id)
+                if self.book.tasks[id].runs:
+                    # It waits for another run, and its future cannot be cancelled any more.
+                    self._fail(id, Failure(FailureKind.POOL_CLOSED, started=True))
+                else:
+                    self._drop(id)
         if self.phase is OPEN:
             self.ending.phase = DRAINING
             self._answer_warm(Failure(FailureKind.POOL_CLOSED))
@@ -197,13 +206,21 @@ class Core(Staffing):
                 self._fail(id, Failure(FailureKind.QUEUE_TIMEOUT, limit=limit))
                 self._wind_down()
             elif owner is Owner.SLOT:
-                if self._wants_workers():
-                    self.roster.delay_passed(self.roster.slots[id], self._now)
-                else:
-                    self.roster.slots[id].next_start_at = None
+                slot = self.roster.slots[id]
+                self.roster.unschedule(slot)
+                if self._shortfall() > 0:
+                    self.roster.delay_passed(slot, self._now)
+                self._refresh_health()
+            elif owner is Owner.SURPLUS:
+                self._surplus_deadline_passed()
+            elif owner is Owner.AGE:
+                self._age_deadline_passed(self.roster.workers[id])
             elif owner is Owner.PULSE:
-                warm = self.roster.in_states(WARM)
-                self._out.append(ev.ReadHeartbeats(tuple(worker.id for worker in warm)))
+                self._heartbeat_deadline_passed()
+            elif owner is Owner.SOFT:
+                self._soft_deadline_passed(self.roster.workers[id])
+            elif owner is Owner.MEMORY:
+                self._memory_deadline_passed()
             else:
                 self._close_deadline_passed()
 
@@ -215,8 +232,13 @@ class Core(Staffing):
             )
         elif worker.state is BUSY and worker.task is not None:
             # Until the flight recorder has been asked.
-            limit = self.book.tasks[worker.task].spec.timeout
-            failure = self._failure(FailureKind.TASK_TIMEOUT, worker, limit=limit, started=True)
+            task = self.book.tasks[worker.task]
+            kind = FailureKind.TASK_TIMEOUT
+            if task.kill_requested and (
+                task.spec.timeout is None or task.started_at + task.spec.timeout > self._now
+            ):
+                kind = FailureKind.KILL_REQUESTED
+            failure = self._failure(kind, worker, limit=task.spec.timeout, started=True)
         elif worker.state is STOPPING and failure is not None and worker.ready_at is not None:
             self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
         if failure is not None and worker.state in WARMING | WARM:
@@ -236,6 +258,16 @@ class Core(Staffing):
             return self.roster.slots[id].next_start_at == at
         if owner is Owner.PULSE:
             return self.pulses.next_at == at
+        if owner is Owner.SOFT:
+            worker = self.roster.workers.get(id)
+            return worker is not None and worker.soft_at == at
+        if owner is Owner.MEMORY:
+            return self._memory_at == at
+        if owner is Owner.SURPLUS:
+            return self._surplus_at == at
+        if owner is Owner.AGE:
+            worker = self.roster.workers.get(id)
+            return worker is not None and worker.aged_at == at
         return self.ending.at == at and self.ending.step == id
 
     # ------------------------------------------------------------------ checking
@@ -253,10 +285,13 @@ class Core(Staffing):
         if roster.broken_at is not None:
             assert not book.queue, "a broken pool holds no task"
             assert not roster.in_states(WARM)
-        if self._wants_workers():
+        assert self._shortfall() <= 0, "a slot is forgotten"
+        if self.settings.min_idle is None and self._wants_workers():
             for slot in roster.slots:
-                vacant = slot.worker is None
-                assert not vacant or slot.next_start_at is not None, "a slot is forgotten"
+                assert slot.worker is not None or slot.next_start_at is not None
+        for id in roster.due:
+            somebody = roster.coming or roster.in_states(LEAVING)
+            assert roster.workers[id].state is BUSY or somebody, "who is due could stay for ever"
         if self.phase is not OPEN:
             assert not self.waiters  # I10
         if self.phase is CLOSING:

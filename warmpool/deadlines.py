@@ -20,6 +20,10 @@ class Owner(IntEnum):
     TASK = 2
     SLOT = 3
     PULSE = 4
+    SURPLUS = 5
+    AGE = 6
+    MEMORY = 7
+    SOFT = 8
 
 
 Entry = tuple[float, Owner, int]

@@ -7,8 +7,8 @@ import os
 import time
 from collections.abc import Callable
 
+from warmpool import config, forkguard
 from warmpool import events as ev
-from warmpool import forkguard
 from warmpool.answer import Answer, may_wait
 from warmpool.census import Census
 from warmpool.errors import PoolClosed, WarmpoolError
@@ -80,9 +80,10 @@ class Desk:
         """See :class:`~warmpool.future.TaskControl`."""
         self._post(ev.TaskCancelled(task))
 
-    def kill(self, task: int) -> None:
+    def kill(self, task: int, grace: float | None) -> None:
         """See :class:`~warmpool.future.TaskControl`."""
-        self._post(ev.TaskKillRequested(task))
+        config.check_duration("grace", grace, optional=True, zero=True)
+        self._post(ev.TaskKillRequested(task, grace))
 
     # ------------------------------------------------------------------ state
 

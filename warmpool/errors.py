@@ -7,6 +7,7 @@
     ├── PoolSaturated
     ├── QueueTimeout (also TimeoutError)
     ├── PoolBroken
+    ├── SoftTimeout
     ├── PayloadError (also pickle.PicklingError and pickle.UnpicklingError)
     └── WorkerError
         ├── InitializerFailed
@@ -39,6 +40,7 @@ __all__ = [
     "ProtocolError",
     "QueueTimeout",
     "RemoteTraceback",
+    "SoftTimeout",
     "TaskTimeout",
     "WarmpoolError",
     "WorkerDied",
@@ -166,7 +168,16 @@ class WorkerUnresponsive(WorkerError):
 
 
 class MemoryLimitExceeded(WorkerError):
-    """A worker and its descendants grew past ``memory_limit``."""
+    """A worker and its descendants grew past ``memory_limit``.
+
+    Attributes:
+        limit: That, in bytes.
+        used: What they used, in bytes.
+    """
+
+    def __init__(self, message: str, *, used: int | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.used = used
 
 
 class ProtocolError(WorkerError):
@@ -175,6 +186,26 @@ class ProtocolError(WorkerError):
 
 class TaskTimeout(WorkerError, TimeoutError):
     """A task ran into its time limit; its worker was killed."""
+
+
+class SoftTimeout(WarmpoolError):
+    """Raised in a task that has reached its ``soft_timeout``, or is to be killed with a grace.
+
+    The task may clean up and return, or let it pass: then it is what the future raises. It is no
+    ``TimeoutError``, so that a task which handles those, of its sockets say, does not take it for
+    one.
+
+    Attributes:
+        limit: The soft time limit, in seconds; None if :meth:`TaskFuture.kill` asked for it.
+        left: Seconds until the worker is killed; None if nothing of that kind is to come.
+    """
+
+    def __init__(
+        self, message: str, *, limit: float | None = None, left: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.left = left
 
 
 class RemoteTraceback(Exception):

@@ -44,7 +44,10 @@ class TaskCancelled:
 
 @dataclass(frozen=True, slots=True)
 class TaskKillRequested:
+    """To be killed; with a grace, in seconds, to be asked to end first."""
+
     task: int
+    grace: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,15 @@ class HeartbeatsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryRead:
+    """How much a worker and its descendants use: the answer to :class:`ReadMemory`, for one."""
+
+    worker: int
+    used: int | None
+    """Bytes; None: it could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """Nothing happened, but a deadline may have passed."""
 
@@ -177,6 +189,7 @@ PoolEvent: TypeAlias = (
     | ShutdownRequested
     | CloseRequested
     | HeartbeatsRead
+    | MemoryRead
     | TimePassed
 )
 WorkerEvent: TypeAlias = (
@@ -225,8 +238,27 @@ class TakeStack:
 
 
 @dataclass(frozen=True, slots=True)
+class InterruptTask:
+    """Raise :class:`~warmpool.SoftTimeout` in a task, so that it can clean up and end."""
+
+    worker: int
+    task: int
+    limit: float | None
+    """Its soft time limit, in seconds; None if its owner asked for its end."""
+    left: float | None
+    """Seconds until the worker is killed; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadHeartbeats:
     """Look how often these workers have beaten."""
+
+    workers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMemory:
+    """Look how much memory these workers use."""
 
     workers: tuple[int, ...]
 
@@ -289,6 +321,22 @@ class ReportSilence:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportMemory:
+    """One line in the log: a worker uses more than ``memory_warning``, or an idle one is too large
+    to stay.
+    """
+
+    worker: int
+    pid: int | None
+    stage: str
+    task: str | None
+    used: int
+    limit: int
+    is_limit: bool
+    """Whether that is ``memory_limit``, which costs the worker."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeHealth:
     health: Health
     cause: Failure | None = None
@@ -304,7 +352,9 @@ Command: TypeAlias = (
     | DispatchTask
     | StopWorker
     | TakeStack
+    | InterruptTask
     | ReadHeartbeats
+    | ReadMemory
     | KillWorker
     | AbandonWorker
     | SettleTask
@@ -312,6 +362,7 @@ Command: TypeAlias = (
     | AnswerWarm
     | ReportFailure
     | ReportSilence
+    | ReportMemory
     | ChangeHealth
     | EndPool
 )

@@ -37,6 +37,7 @@ class FailureKind(enum.Enum):
     BROKE_PROTOCOL = "broke protocol"
     TASK_TIMEOUT = "task timeout"
     UNRESPONSIVE = "unresponsive"
+    OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class Failure:
     """What the worker or the operating system said about it: opaque to the core."""
     cause: Failure | None = None
     silent: float | None = None
+    used: int | None = None
+    """Bytes."""
+    task: str | None = None
+    """The task in words."""
     stack: str | None = None
     story: tuple[str, ...] = ()
 
@@ -68,6 +73,7 @@ class TaskSpec:
     timeout: float | None = None
     queue_timeout: float | None = None
     retries: int = 0
+    soft_timeout: float | None = None
     name: str | None = None
     """Of its function."""
 

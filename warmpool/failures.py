@@ -56,7 +56,10 @@ def _make(failure: Failure, pool: str) -> errors.WarmpoolError:
         kind_of_error = errors.InitializerFailed
     if kind is Kind.BROKE_PROTOCOL and failure.stage in ("starting", "initializing"):
         kind_of_error = errors.InitializerFailed
-    return kind_of_error(_describe(failure), **_facts(failure))
+    facts = _facts(failure)
+    if kind is Kind.OUT_OF_MEMORY:
+        facts["used"] = failure.used
+    return kind_of_error(_describe(failure), **facts)
 
 
 _WORKER_ERRORS: dict[FailureKind, type[errors.WorkerError]] = {
@@ -68,6 +71,7 @@ _WORKER_ERRORS: dict[FailureKind, type[errors.WorkerError]] = {
     Kind.BROKE_PROTOCOL: errors.ProtocolError,
     Kind.TASK_TIMEOUT: errors.TaskTimeout,
     Kind.UNRESPONSIVE: errors.WorkerUnresponsive,
+    Kind.OUT_OF_MEMORY: errors.MemoryLimitExceeded,
 }
 
 
@@ -113,6 +117,12 @@ def _describe(failure: Failure) -> str:
                 f"(heartbeat_timeout={failure.limit} s){_place(failure)}; it was killed. It was "
                 "stopped, swapped out, or foreign code held its interpreter's lock"
             )
+        case Kind.OUT_OF_MEMORY:
+            return (
+                f"{failure.task or 'the initializer'} was killed: {worker} used "
+                f"{size_text(failure.used or 0)} with its descendants, more than "
+                f"memory_limit={size_text(int(failure.limit or 0))}{_place(failure)}"
+            )
         case Kind.KILL_REQUESTED:
             if failure.worker is None:
                 return "the task was killed by TaskFuture.kill() while it waited for another run"
@@ -145,6 +155,15 @@ _STAGES = {
     "busy": "running a task",
     "stopping": "stopping",
 }
+
+
+def size_text(bytes_: int) -> str:
+    """A number of bytes in words."""
+    size, units = float(bytes_), iter(("bytes", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while size >= 1024 and (larger := next(units, None)) is not None:
+        size, unit = size / 1024, larger
+    return f"{size:.4g} {unit}"
 
 
 def exit_text(exitcode: int | None) -> str:

@@ -197,6 +197,11 @@ class Fleet:
         recorder = held.process.recorder
         self._handle(ev.StackTaken(worker, text or None, recorder.last_started))
 
+    def interrupt(self, command: ev.InterruptTask) -> None:
+        """Raise in a worker's task."""
+        process = self._held[command.worker].process
+        process.interrupt(command.task, command.limit, command.left)
+
     def beats(self, workers: Iterable[int]) -> dict[int, int]:
         """How often these workers have beaten."""
         return {worker: self._held[worker].process.recorder.beats for worker in workers}
@@ -271,7 +276,9 @@ class Fleet:
             self._break_off_later(worker)
             return
         if launcher is self._launcher:
-            self._former_launchers.append(launcher)
+            self._former_launchers = [
+                former for former in (*self._former_launchers, launcher) if not former.has_ended
+            ]
             self._launcher = heir
         self._killed_unborn.discard(worker)
         self._unborn.discard(worker)

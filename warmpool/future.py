@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections import deque
@@ -33,7 +32,7 @@ class TaskControl(Protocol):
     def cancelled(self, task: int) -> None:
         """The future is cancelled: forget the task."""
 
-    def kill(self, task: int) -> None:
+    def kill(self, task: int, grace: float | None) -> None:
         """Kill the worker that runs the task, or drop it from the queue."""
 
 
@@ -89,6 +88,8 @@ class TaskFuture(Future[T], Generic[T]):
     def __getattr__(self, name: str) -> Any:
         # Only for what is not there yet.
         if name == "_condition":
+            if not may_wait():
+                raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
             return self.__dict__.setdefault(name, threading.Condition())
         if name == "_waiters":
             return self.__dict__.setdefault(name, [])
@@ -119,10 +120,13 @@ class TaskFuture(Future[T], Generic[T]):
         """When and where the task ran. *Threads:* any; never blocks."""
         return TaskInfo(self._pid, self._queued, self._started, self._ended, self._attempts)
 
-    def kill(self) -> bool:
+    def kill(self, grace: float | None = None) -> bool:
         """Kill the task: its worker with SIGKILL, or, while it waits, cancel it.
 
-        The future fails with :class:`~warmpool.WorkerDied` soon after, unless the task was faster.
+        The future fails with :class:`~warmpool.WorkerDied`, unless the task is faster.
+
+        Args:
+            grace: Seconds between :class:`~warmpool.SoftTimeout` in the task and SIGKILL.
 
         Returns:
             Whether the task was unfinished. *Threads:* any; does not block.
@@ -131,7 +135,7 @@ class TaskFuture(Future[T], Generic[T]):
             return True
         if self.done():
             return False
-        self._control.kill(self._task)
+        self._control.kill(self._task, grace)
         return True
 
     def cancel(self) -> bool:
@@ -148,8 +152,9 @@ class TaskFuture(Future[T], Generic[T]):
         callbacks: deque[_Callback] = self.__dict__.pop("_callbacks", _NOBODY)
         self._control.cancelled(self._task)
         try:
-            while callbacks:
-                self._call(callbacks.popleft().function)
+            with contextlib.suppress(IndexError):  # Who adds one at this moment takes it back.
+                while True:
+                    self._call(callbacks.popleft().function)
         finally:
             if callbacks:
                 self.__dict__.setdefault("_callbacks", callbacks)
@@ -160,7 +165,7 @@ class TaskFuture(Future[T], Generic[T]):
         return self._outcome == _base.CANCELLED_AND_NOTIFIED
 
     def running(self) -> bool:
-        """Whether a worker has the task. *Threads:* any; never blocks."""
+        """Whether it was handed to a worker, and is unfinished. *Threads:* any; never blocks."""
         return self._attempts > 0 and self._outcome is None
 
     def done(self) -> bool:
@@ -237,17 +242,10 @@ class TaskFuture(Future[T], Generic[T]):
             )
         if not (may_wait() or self.done()):
             raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
-        give_up_at = None if timeout is None else time.monotonic() + timeout
         self._wait(timeout)
         if self.cancelled():
             raise CancelledError
-        decoding: threading.RLock = self.__dict__.setdefault("_decoding", threading.RLock())
-        if not decoding.acquire(timeout=_left(give_up_at)):
-            raise TimeoutError
-        try:
-            return self._verdict or self._decode(self._exception or self._result)
-        finally:
-            decoding.release()
+        return self._verdict or self._decode(self._exception or self._result)
 
     def _wait(self, timeout: float | None) -> None:
         if self.done():
@@ -274,8 +272,9 @@ class TaskFuture(Future[T], Generic[T]):
             raise TimeoutError
 
     def _decode(self, held: Box | Encoded | BaseException) -> Verdict:
-        # Unpickling is user code, and a signal handler may run meanwhile: either may ask this very
-        # future. Each decodes what it took, the first verdict counts, the body goes last.
+        # No lock: unpickling is user code, which may hang, and a signal handler may run meanwhile;
+        # either may ask this very future. Whoever asks before there is a verdict decodes what is
+        # there; the first verdict counts, the body goes last.
         verdict = verdict_of(held)
         if self._verdict is None:
             self._verdict = verdict
@@ -353,6 +352,11 @@ class TaskFuture(Future[T], Generic[T]):
         return parked
 
     @property
+    def refusal(self) -> BaseException | None:
+        """What it has failed with, unless that comes from the worker, and is encoded."""
+        return None if isinstance(self._exception, Encoded) else self._exception
+
+    @property
     def has_audience(self) -> bool:
         """Whether anybody is to be told of the settlement who does not wait in ``result()``."""
         return self.has_waiters or "_callbacks" in self.__dict__
@@ -393,8 +397,3 @@ class TaskFuture(Future[T], Generic[T]):
             return callbacks.popleft().function
         except IndexError:
             return None
-
-
-def _left(give_up_at: float | None) -> float:
-    left = math.inf if give_up_at is None else max(0.0, give_up_at - time.monotonic())
-    return left if left < threading.TIMEOUT_MAX else -1

@@ -144,6 +144,11 @@ class Launcher:
         if self._thread.call_off():
             self._run()  # It was never started: there is nothing but the end.
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to be expected of it."""
+        return self._thread.join(0.0) and self._is_over
+
     def join(self, timeout: float) -> bool:
         """Wait for the thread's end, in seconds; False if it has not come."""
         return self._thread.join(timeout)

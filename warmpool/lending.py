@@ -70,13 +70,14 @@ class Lender:
             submission.sent = True
             if rest is not None:
                 self._post(functools.partial(self._fleet.send_rest, lease.worker, rest))
+            spec = submission.spec
+            limits = [each for each in (spec.timeout, spec.soft_timeout) if each is not None]
+            if limits and now + min(limits) < self._wakes_at:
+                self._post(_look_again)
         except BaseException:
             # Ctrl-C. Whether the frame has gone is not known, and nobody has the future.
             submission.future.kill()
             raise
-        timeout = submission.spec.timeout
-        if timeout is not None and now + timeout < self._wakes_at:
-            self._post(_look_again)
         return True
 
     # ------------------------------------------------------------------ for the supervisor

@@ -56,6 +56,7 @@ STOPPING, KILLING, DEAD = State.STOPPING, State.KILLING, State.DEAD
 
 WARM = frozenset({IDLE, BUSY})
 WARMING = frozenset({STARTING, INITIALIZING})
+LEAVING = frozenset({STOPPING, KILLING})
 LIVE = frozenset(State) - {DEAD}
 
 Input = type[ev.Event] | type[ev.Command]
@@ -159,6 +160,13 @@ class Worker:
     noted: int = 0
     """What its flight recorder says as long as it has not started the task that it has."""
     ready_at: float | None = None
+    aged_at: float | None = None
+    """When it will be too old."""
+    soft_at: float | None = None
+    """When its task is to be asked to end."""
+    memory: int | None = None
+    """Bytes that it and its descendants were last seen to use."""
+    memory_reported: bool = False
     tasks_done: int = 0
     reason: ev.ExitReason | None = None
     """Why it is leaving; None as long as nobody here has decided that."""

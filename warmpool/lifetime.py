@@ -15,6 +15,7 @@ import time
 from multiprocessing import util
 
 from warmpool.desk import Desk
+from warmpool.ending import ABANDON_AFTER
 
 _running: dict[Desk, float | None] = {}
 """Pools that may not have ended, and how many seconds their tasks have at the interpreter's end:
@@ -26,6 +27,11 @@ _hooked: int | None = None
 """The process whose end has the hook."""
 _ending: int | None = None
 """The process whose end has come."""
+
+_LAST_PATIENCE = 2 * ABANDON_AFTER
+"""Seconds for what was aborted: more than a supervisor needs to give up on a worker. One that is
+itself stuck, by a finalizer that the garbage collector has run on it, is not waited for.
+"""
 
 _BEFORE_ANYTHING_ELSE = 1000
 """Managers and the like, which tasks may still use, have priorities up to 100."""
@@ -74,7 +80,7 @@ def _end_all() -> None:
         # goes wrong with one is no reason to leave the workers of another. The last is first.
         with contextlib.ExitStack() as each:
             for pool in _ours():
-                each.callback(pool.wait_ended, None)
+                each.callback(pool.wait_ended, _LAST_PATIENCE)
             for pool in _ours():
                 each.callback(pool.abort)
 

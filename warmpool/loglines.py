@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from warmpool.callbacks import logger
 from warmpool.errors import WarmpoolError
-from warmpool.events import ReportSilence
+from warmpool.events import ReportMemory, ReportSilence
+from warmpool.failures import size_text
 
 
 def log_failure(pool: str, error: WarmpoolError, consequence: str) -> None:
@@ -27,6 +28,22 @@ def log_silence(pool: str, silence: ReportSilence) -> None:
         task,
         silence.seconds,
         silence.limit,
+    )
+
+
+def log_memory(pool: str, report: ReportMemory) -> None:
+    """A worker is large."""
+    task = "" if report.task is None else f" with {report.task}"
+    logger.warning(
+        "pool %r: worker %d (pid %s), %s%s, uses %s with its descendants, more than %s%s",
+        pool,
+        report.worker,
+        report.pid,
+        report.stage,
+        task,
+        size_text(report.used),
+        size_text(report.limit),
+        "; it is replaced" if report.is_limit else " (memory_warning)",
     )
 
 

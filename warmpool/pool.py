@@ -14,7 +14,7 @@ from warmpool import child, config, events, lifetime, payload
 from warmpool.config import TaskOptions
 from warmpool.desk import Desk
 from warmpool.ending import ABANDON_AFTER
-from warmpool.errors import PayloadError, PoolSaturated, WarmpoolError
+from warmpool.errors import PayloadError, PoolSaturated
 from warmpool.events import Health
 from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
@@ -46,9 +46,13 @@ class WarmPool(Submitting):
         start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``. Default: the safest and fastest
             here. ``"template"`` is not implemented yet.
         preload: Not implemented yet.
-        min_idle: Not implemented yet: all of ``max_workers`` are kept warm.
-        idle_timeout: Not implemented yet.
-        worker_lifetime: Not implemented yet.
+        min_idle: Workers that are kept ready ahead of demand; more are started for tasks that wait.
+            None: all of ``max_workers``.
+        idle_timeout: Seconds without a task after which a worker above ``min_idle`` is retired.
+            None: never.
+        worker_lifetime: Seconds (give or take a tenth) after which a worker is retired, between
+            tasks, when its replacement is warm; where ``max_workers`` leaves no room for that, one
+            worker at a time is replaced. None: never.
         init_timeout: Seconds from the start of a worker's process to its being ready; past it the
             worker is killed and replaced.
         task_timeout: Seconds that a task may run, from dispatch; past it its worker is killed and
@@ -63,8 +67,10 @@ class WarmPool(Submitting):
             replaced, its task failing with :class:`~warmpool.WorkerUnresponsive`: it was stopped,
             swapped out, or foreign code held its interpreter's lock. A task that only keeps the
             main thread busy beats all the same. None: never.
-        memory_limit: Not implemented yet.
-        memory_warning: Not implemented yet.
+        memory_limit: Bytes that a worker and its descendants may use, looked at once a second. A
+            busy worker past it is killed and its task fails with
+            :class:`~warmpool.MemoryLimitExceeded`; an idle one is retired. None: no limit.
+        memory_warning: Bytes past which a line is logged.
         pickler: ``"cloudpickle"`` (an extra) for lambdas and local functions; None: pickle.
         name: For messages, threads and processes.
         on_event: Not implemented yet.
@@ -106,21 +112,21 @@ class WarmPool(Submitting):
     ) -> None:
         config.refuse_what_does_nothing_yet(
             preload=preload,
-            min_idle=min_idle,
-            idle_timeout=idle_timeout,
-            worker_lifetime=worker_lifetime,
-            memory_limit=memory_limit,
-            memory_warning=memory_warning,
             on_event=on_event,
         )
         settings = config.settings(
-            max_workers,
-            max_tasks_per_child,
-            init_timeout,
-            grace,
-            max_queue,
-            heartbeat_interval,
-            heartbeat_timeout,
+            max_workers=max_workers,
+            max_tasks_per_child=max_tasks_per_child,
+            min_idle=min_idle,
+            idle_timeout=idle_timeout,
+            worker_lifetime=worker_lifetime,
+            init_timeout=init_timeout,
+            grace=grace,
+            max_queue=max_queue,
+            heartbeat_interval=heartbeat_interval,
+            heartbeat_timeout=heartbeat_timeout,
+            memory_limit=memory_limit,
+            memory_warning=memory_warning,
         )
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -223,6 +229,7 @@ class WarmPool(Submitting):
             options.timeout,
             options.queue_timeout,
             options.retries,
+            options.soft_timeout,
             _name_of(args[0] if fn is child.run_chunk else fn),
         )
         submission = Submission(spec, future, body)
@@ -230,7 +237,7 @@ class WarmPool(Submitting):
             desk.submit(submission)
             return future
         desk.admit(submission)
-        if future.done() and isinstance(saturated := _error_of(future), PoolSaturated):
+        if isinstance(saturated := future.refusal, PoolSaturated):
             raise saturated
         return future
 
@@ -240,7 +247,7 @@ class WarmPool(Submitting):
         timeout: float | None = UNCHANGED,
         queue_timeout: float | None = UNCHANGED,
         retries: int = UNCHANGED,
-        soft_timeout: float | None = None,
+        soft_timeout: float | None = UNCHANGED,
     ) -> TaskView:
         """A light view of the pool whose tasks have other limits.
 
@@ -249,7 +256,8 @@ class WarmPool(Submitting):
             queue_timeout: Seconds that it may wait; None: no limit.
             retries: How often a task is run again whose worker died or was killed by a limit.
                 What a task raises is its result and no cause to run it again.
-            soft_timeout: Not implemented yet.
+            soft_timeout: Seconds after which :class:`~warmpool.SoftTimeout` is raised in the task,
+                so that it can clean up; None: not at all.
 
         *Threads:* any; does not block.
         """
@@ -383,10 +391,3 @@ def _name_of(function: Any) -> str:
         function = function.func
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__qualname__
-
-
-def _error_of(future: TaskFuture[Any]) -> WarmpoolError | None:
-    if future.cancelled():
-        return None
-    error = future.exception()
-    return error if isinstance(error, WarmpoolError) else None

@@ -26,7 +26,7 @@ import struct
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from warmpool.recorder import STACK_SIGNAL, Recorder
+from warmpool.recorder import INTERRUPT_SIGNAL, STACK_SIGNAL, Recorder
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
 
@@ -115,6 +115,12 @@ class WorkerProcess:
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+    def interrupt(self, task: int, limit: float | None, left: float | None) -> None:
+        """Have the worker raise in its main thread, if it runs this task."""
+        self.recorder.interrupt(task, limit, left)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            self._signal(INTERRUPT_SIGNAL)
 
     def _kill_group(self) -> None:
         if self._pid_is_ours():

@@ -5,14 +5,15 @@ from __future__ import annotations
 from itertools import islice
 
 from warmpool import events as ev
+from warmpool.deadlines import Owner
 from warmpool.ending import CLOSING, OPEN
 from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.lifecycle import IDLE, Input, InvalidTransition, Worker
-from warmpool.state import PoolState
+from warmpool.sizing import Sizing
 from warmpool.tasks import Task
 
 
-class Queueing(PoolState):
+class Queueing(Sizing):
     """Tasks that wait, and how they get a worker."""
 
     def _on_submitted(self, event: ev.TaskSubmitted) -> None:
@@ -72,6 +73,9 @@ class Queueing(PoolState):
         self.ledger.waits.add(at - task.waits_since)
         if task.spec.timeout is not None:
             self.roster.set_deadline(worker, at + task.spec.timeout)
+        if task.spec.soft_timeout is not None:
+            worker.soft_at = at + task.spec.soft_timeout
+            self._note(worker.soft_at, Owner.SOFT, worker.id)
 
     def _on_cancelled(self, event: ev.TaskCancelled) -> None:
         task = self.book.tasks.get(event.task)
@@ -84,7 +88,7 @@ class Queueing(PoolState):
         # It was cancelled in the instant of dispatch, and not sent.
         worker = self.roster.workers[task.worker]
         self.roster.move(worker, ev.TaskCancelled, self._now)
-        worker.task = None
+        worker.task = worker.soft_at = None
         self.roster.set_deadline(worker, None)
         self.book.forget(event.task, "cancelled")
         self._after_task(worker)
@@ -94,8 +98,12 @@ class Queueing(PoolState):
         if self.ending.phase is CLOSING or (limit is not None and worker.tasks_done >= limit):
             reason = ExitReason.CLOSED if self.ending.phase is CLOSING else ExitReason.RECYCLED
             self.roster.stop(worker, self._now, self.settings.grace, reason)
-        elif self.book.queue:
-            self._assign()
+        else:
+            if self.roster.due:
+                self._retire_due()
+            if self.book.queue:
+                self._assign()
+            self._has_become_idle()
         if self.ending.phase is not OPEN:
             self._wind_down()
 
@@ -105,7 +113,5 @@ class Queueing(PoolState):
             self._fail(id, Failure(FailureKind.POOL_CLOSED))
         elif self.phase is not CLOSING and task.may_rerun(failure):
             self._enqueue(id, first=not failure.started)
-            if self._wants_workers():
-                self.roster.place_all(self._now)
         else:
             self._fail(id, failure)

@@ -23,10 +23,14 @@ SIZE = STACK_AT + _STACK_ROOM
 STACK_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR1) - 1
 """Asks a worker for its stacks. A real-time signal where there are any: applications use others."""
 
+INTERRUPT_SIGNAL: int = STACK_SIGNAL - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
+"""Tells a worker to look at the interruption that is noted for its task."""
+
 _TASK = struct.Struct("<Q")
 _BEATS = struct.Struct("<Q")
 _FLAGS = struct.Struct("<B")
-_TASK_AT, _BEATS_AT, _FLAGS_AT = 0, 8, 16
+_INTERRUPTION = struct.Struct("<dd")
+_TASK_AT, _BEATS_AT, _FLAGS_AT, _INTERRUPTED_AT, _INTERRUPTION_AT = 0, 8, 16, 24, 32
 _STACKS_TO_BE_HAD = 1
 
 
@@ -66,6 +70,18 @@ class Recorder:
         (beats,) = _BEATS.unpack_from(self._map, _BEATS_AT)
         _BEATS.pack_into(self._map, _BEATS_AT, (beats + 1) & (1 << 64) - 1)
 
+    @property
+    def interrupted(self) -> int:
+        """The task that is to be interrupted, 0 for none."""
+        task: int = _TASK.unpack_from(self._map, _INTERRUPTED_AT)[0]
+        return task
+
+    @property
+    def interruption(self) -> tuple[float | None, float | None]:
+        """That task's soft limit, and how long it has from then on; each in seconds, or None."""
+        limit, left = _INTERRUPTION.unpack_from(self._map, _INTERRUPTION_AT)
+        return (None if limit < 0 else limit), (None if left < 0 else left)
+
     def note_stacks_to_be_had(self) -> None:
         """From here on :data:`STACK_SIGNAL` is answered."""
         _FLAGS.pack_into(self._map, _FLAGS_AT, _STACKS_TO_BE_HAD)
@@ -89,6 +105,17 @@ class Recorder:
         """Whether the worker answers :data:`STACK_SIGNAL`."""
         flags: int = _FLAGS.unpack_from(self._map, _FLAGS_AT)[0]
         return flags == _STACKS_TO_BE_HAD
+
+    def interrupt(self, task: int, limit: float | None, left: float | None) -> None:
+        """Note that a task is to be interrupted; :data:`INTERRUPT_SIGNAL` has to follow."""
+        _INTERRUPTION.pack_into(
+            self._map,
+            _INTERRUPTION_AT,
+            -1.0 if limit is None else limit,
+            -1.0 if left is None else left,
+        )
+        # Last: the worker may look at any moment.
+        _TASK.pack_into(self._map, _INTERRUPTED_AT, task)
 
     def stacks(self) -> str:
         """What the worker's fault handler has written so far, as text."""

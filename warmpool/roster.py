@@ -64,6 +64,13 @@ class Roster:
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, None] = {}
         # Invariant: the keys of idle are the workers in IDLE, least recently idle first.
+        self.unready: set[int] = set()
+        # Invariant: the workers that were never ready. Also those that are leaving for that: until
+        # its slot waits for its delay, no other slot is to take its place.
+        self.due: dict[int, ev.ExitReason] = {}
+        """Warm workers that are to leave as soon as they can be spared, and why."""
+        self.scheduled: set[int] = set()
+        # Invariant: the indices of the slots whose next_start_at is not None.
         self.last_failure: ev.Failure | None = None
         self.broken_at: float | None = None
         self.started = 0
@@ -88,18 +95,35 @@ class Roster:
         """The workers in one of these states; a copy, so that the caller may move them."""
         return [worker for worker in self.workers.values() if worker.state in states]
 
-    def all_warm(self) -> bool:
-        """Whether every slot has a warm worker."""
-        return len(self.in_states(WARM)) == len(self.slots)
+    @property
+    def vacant(self) -> int:
+        """How many slots have neither a worker nor a time for the next."""
+        return len(self.slots) - len(self.workers) - len(self.scheduled)
 
-    def health(self) -> ev.Health:
-        """The health of an open pool."""
+    @property
+    def coming(self) -> int:
+        """How many workers are on their way, or will be after their delay."""
+        return len(self.unready) + len(self.scheduled)
+
+    @property
+    def spare(self) -> int:
+        """How many workers have nothing to do, and are to stay."""
+        return len(self.idle) - sum(worker in self.idle for worker in self.due)
+
+    def health(self, *, wants_none: bool = False) -> ev.Health:
+        """The health of an open pool.
+
+        Args:
+            wants_none: Whether the pool does without any worker while there is nothing to do.
+        """
         if self.broken_at is not None:
             return ev.Health.BROKEN
         warm_slots = {worker.slot for worker in self.in_states(WARM)}
-        if any(slot.failures and slot.index not in warm_slots for slot in self.slots):
-            return ev.Health.DEGRADED
-        return ev.Health.READY if warm_slots else ev.Health.WARMING
+        for slot in self.slots:
+            in_use = slot.worker is not None or slot.next_start_at is not None
+            if slot.failures and in_use and slot.index not in warm_slots:
+                return ev.Health.DEGRADED
+        return ev.Health.READY if warm_slots or wants_none else ev.Health.WARMING
 
     def failure(
         self,
@@ -114,6 +138,8 @@ class Roster:
         detail: str | None = None,
         remote: object = None,
         silent: float | None = None,
+        used: int | None = None,
+        task: str | None = None,
         stack: str | None = None,
     ) -> ev.Failure:
         """What is known of a worker at the moment of its failure."""
@@ -129,6 +155,8 @@ class Roster:
             detail=detail,
             remote=remote,
             silent=silent,
+            used=used,
+            task=task,
             stack=stack,
             story=worker.story(),
         )
@@ -139,10 +167,26 @@ class Roster:
         """Move a worker and keep the index of idle ones."""
         before = worker.move(cause, now)
         if worker.state is IDLE:
-            self.idle[worker.id] = None
+            self._add_idle(worker)
+            self.unready.discard(worker.id)
         elif before is IDLE:
             del self.idle[worker.id]
+        if worker.state not in WARM:
+            self.due.pop(worker.id, None)
         return before
+
+    def retire_soon(self, worker: Worker, reason: ev.ExitReason) -> None:
+        """Let a warm worker leave when it can be spared; others are preferred for tasks."""
+        self.due[worker.id] = reason
+        if self.idle.pop(worker.id, worker) is None:
+            self._add_idle(worker)
+
+    def _add_idle(self, worker: Worker) -> None:
+        if worker.id in self.due:
+            # As if it had been idle for the longest: the last to get a task.
+            self.idle = {worker.id: None, **self.idle}
+        else:
+            self.idle[worker.id] = None
 
     def set_deadline(self, worker: Worker, at: float | None) -> None:
         """Give the worker another deadline, or none."""
@@ -157,8 +201,9 @@ class Roster:
         self._last_start = now
         worker = Worker(self.started, slot.index, now, None)
         self.workers[worker.id] = worker
+        self.unready.add(worker.id)
         slot.worker = worker.id
-        slot.next_start_at = None
+        self.unschedule(slot)
         self.set_deadline(worker, now + self._init_timeout)
         self._emit(ev.StartWorker(worker.id, slot.index))
 
@@ -190,14 +235,13 @@ class Roster:
         self.set_deadline(worker, now + STACK_PATIENCE)
         self._emit(ev.TakeStack(worker.id, worker.task))
 
-    def bury(self, worker: Worker) -> Slot:
-        """Take a dead worker out of its slot, and give the slot."""
+    def bury(self, worker: Worker) -> None:
+        """Take a dead worker out of its slot."""
         assert worker.state is State.DEAD
         assert worker.task is None
         del self.workers[worker.id]
-        slot = self.slots[worker.slot]
-        slot.worker = None
-        return slot
+        self.unready.discard(worker.id)
+        self.slots[worker.slot].worker = None
 
     # ------------------------------------------------------------------ vacant slots
 
@@ -208,15 +252,23 @@ class Roster:
         else:
             self._postpone(slot, now)
 
-    def place_all(self, now: float) -> None:
-        """The same for each vacant slot that is not waiting for its delay."""
-        for slot in self.slots:
-            if slot.worker is None and slot.next_start_at is None:
-                self.place(slot, now)
+    def place_some(self, number: int, now: float) -> None:
+        """The same for so many of the vacant slots that are not waiting for their delay."""
+        vacant = [slot for slot in self.slots if slot.worker is None and slot.next_start_at is None]
+        # Those first that have failed, and so have to wait: else a pool that needs but one worker
+        # would go through all its slots at full speed.
+        vacant.sort(key=lambda slot: -slot.failures)
+        for slot in vacant[:number]:
+            self.place(slot, now)
+
+    def unschedule(self, slot: Slot) -> None:
+        """Let a slot wait for nothing."""
+        slot.next_start_at = None
+        self.scheduled.discard(slot.index)
 
     def delay_passed(self, slot: Slot, now: float) -> None:
         """Start the vacant slot's next worker; in a broken pool only one in each longest delay."""
-        slot.next_start_at = None
+        self.unschedule(slot)
         rested = now - self._last_start >= self._policy.shortest_probe_delay
         if self.broken_at is None or (rested and not self.in_states(WARMING)):
             self.start(slot, now)
@@ -229,6 +281,7 @@ class Roster:
         else:
             delay = self._policy.probe_delay(self._random())
         slot.next_start_at = now + delay
+        self.scheduled.add(slot.index)
         self._deadlines.add(slot.next_start_at, Owner.SLOT, slot.index)
 
     # ------------------------------------------------------------------ failing and healing
@@ -253,15 +306,13 @@ class Roster:
             if slot.worker is None:
                 self._postpone(slot, now)
 
-    def heal(self, now: float, *, refill: bool) -> None:
+    def heal(self) -> None:
         """A worker got warm: the others may be started at once."""
         self.broken_at = None
         self._window.clear()
         for slot in self.slots:
             slot.failures = 0
-            slot.next_start_at = None
-        if refill:
-            self.place_all(now)
+            self.unschedule(slot)
 
     # ------------------------------------------------------------------ checking
 
@@ -269,6 +320,9 @@ class Roster:
         """Assert what must always be true of slots and workers."""
         assert len(self.workers) <= len(self.slots)  # I11
         assert set(self.idle) == {w.id for w in self.workers.values() if w.state is IDLE}
+        assert self.unready == {w.id for w in self.workers.values() if w.ready_at is None}
+        assert self.due.keys() <= {w.id for w in self.workers.values() if w.state in WARM}
+        assert self.scheduled == {s.index for s in self.slots if s.next_start_at is not None}
         for slot in self.slots:
             if slot.worker is None:
                 continue
@@ -288,3 +342,4 @@ class Roster:
                 assert worker.deadline is not None, "it could stay for ever"
             if worker.state is IDLE:
                 assert worker.deadline is None
+            assert worker.soft_at is None or worker.task is not None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from warmpool import events as ev
-from warmpool.deadlines import Owner
 from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.lifecycle import BUSY, IDLE, KILLING, STOPPING, WARM, WARMING, Worker
 from warmpool.queueing import Queueing
+from warmpool.tasks import Task
 
 LINGER = 0.5
 """Seconds between a worker's end of file and its kill: closing descriptors is the last but one
@@ -21,9 +21,14 @@ _REASONS = {
     FailureKind.TASK_TIMEOUT: ExitReason.TIMED_OUT,
     FailureKind.KILL_REQUESTED: ExitReason.KILLED,
     FailureKind.UNRESPONSIVE: ExitReason.UNRESPONSIVE,
+    FailureKind.OUT_OF_MEMORY: ExitReason.OUT_OF_MEMORY,
     FailureKind.POOL_CLOSED: ExitReason.CLOSED,
 }
 """Why a worker is gone that was killed for a failure."""
+
+
+_OUR_DECISIONS = frozenset({FailureKind.UNRESPONSIVE, FailureKind.OUT_OF_MEMORY})
+"""Ends of warm workers that are logged: no task's limit tells its owner of them."""
 
 
 class Staffing(Queueing):
@@ -60,10 +65,33 @@ class Staffing(Queueing):
         elif (worker := self.roster.workers[task.worker]).awaits_stack:
             # It is being killed already; see to it that it is not run elsewhere.
             task.retries = task.free_runs = 0
+        elif event.grace is not None:
+            self._ask_to_end(task, worker, event.grace)
         else:
             task.retries = 0  # Else it would run again, against the wish of its owner.
             self._kill(worker, self._failure(FailureKind.KILL_REQUESTED, worker, started=True))
         self._wind_down()
+
+    def _ask_to_end(self, task: Task, worker: Worker, grace: float) -> None:
+        """Kill a worker after a grace, in which its task may clean up."""
+        task.retries = task.free_runs = 0
+        if worker.state is not BUSY:
+            return  # It is leaving, within a bound.
+        task.kill_requested = True
+        kill_at = self._now + grace
+        if worker.deadline is None or kill_at < worker.deadline:
+            self.roster.set_deadline(worker, kill_at)
+        self._interrupt(worker, None)
+
+    def _soft_deadline_passed(self, worker: Worker) -> None:
+        worker.soft_at = None
+        if worker.state is BUSY and worker.task is not None:
+            self._interrupt(worker, self.book.tasks[worker.task].spec.soft_timeout)
+
+    def _interrupt(self, worker: Worker, limit: float | None) -> None:
+        assert worker.task is not None
+        left = None if worker.deadline is None else worker.deadline - self._now
+        self._out.append(ev.InterruptTask(worker.id, worker.task, limit, left))
 
     def _heard(self, worker: Worker, cause: type[ev.WorkerEvent]) -> bool:
         """Move the worker by what it said; False if it may not say that now."""
@@ -83,16 +111,18 @@ class Staffing(Queueing):
         worker.ready_at = self._now
         self.ledger.warm_ups.add(self._now - worker.started_at)
         self.roster.set_deadline(worker, None)
-        if self.pulses.begin(self._now):
-            self._look_at_heartbeats_later()
+        self._watch_over(worker)
         if self.roster.broken_at is not None:
-            self.roster.heal(self._now, refill=self._wants_workers())
+            self.roster.heal()
         waiting = len(self.book.queue)
         self._assign()
         self.ledger.cold_starts += waiting - len(self.book.queue)
+        self._limit_age(worker)
+        self._has_become_idle()
         self._wind_down()
-        if self.waiters and self.roster.all_warm():
-            self._answer_warm(None)
+        for seen in self.waiters.values():
+            seen.add(worker.slot)
+        self._answer_if_warm()
         self._refresh_health()
 
     def _on_initializer_raised(self, event: ev.InitializerRaised) -> None:
@@ -131,12 +161,17 @@ class Staffing(Queueing):
         self._heard(worker, ev.WorkerChannelClosed)
         self._refresh_health()
 
+    def _watch_over(self, worker: Worker) -> None:
+        """A worker is there whose memory, or heartbeats if it is warm, are to be looked at."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------ birth and death
 
     def _on_spawned(self, event: ev.WorkerSpawned) -> None:
         worker = self.roster[event.worker]
         self.roster.move(worker, ev.WorkerSpawned, self._now)
         worker.pid = event.pid
+        self._watch_over(worker)
 
     def _on_start_failed(self, event: ev.WorkerStartFailed) -> None:
         worker = self.roster[event.worker]
@@ -201,7 +236,7 @@ class Staffing(Queueing):
         """What a worker's end costs: its start, if it was not warm yet, and its task."""
         if worker.ready_at is None:
             self._start_failed(worker, failure)
-        elif failure.kind is FailureKind.UNRESPONSIVE:
+        elif failure.kind in _OUR_DECISIONS:
             self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
         if worker.task is not None:
             self._fail_or_rerun(self._end_run(worker), failure)
@@ -209,6 +244,7 @@ class Staffing(Queueing):
     def _end_run(self, worker: Worker) -> int:
         """Take its task from a worker, and give it."""
         id, worker.task = worker.task, None
+        worker.soft_at = None
         assert id is not None
         self.ledger.runs.add(self._now - self.book.tasks[id].started_at)
         return id
@@ -233,39 +269,9 @@ class Staffing(Queueing):
         started = worker.may_have_started(last_started)
         return dataclasses.replace(worker.suspicion, stack=stack, started=started)
 
-    # ------------------------------------------------------------------ heartbeats
-
-    def _on_heartbeats_read(self, event: ev.HeartbeatsRead) -> None:
-        warm = {w: n for w, n in event.beats.items() if self._is_warm(w)}
-        for silence in self.pulses.check(warm, self._now):
-            worker, limit = self.roster[silence.worker], self.settings.heartbeat_timeout
-            assert limit is not None
-            if silence.is_fatal:
-                failure = self._failure(
-                    FailureKind.UNRESPONSIVE, worker, limit=limit, silent=silence.seconds
-                )
-                self._condemn(worker, failure)
-            else:
-                stage = worker.state.value
-                self._out.append(
-                    ev.ReportSilence(
-                        worker.id, worker.pid, stage, worker.task, silence.seconds, limit
-                    )
-                )
-        self._look_at_heartbeats_later()
-
-    def _is_warm(self, id: int) -> bool:
-        worker = self.roster.workers.get(id)
-        return worker is not None and worker.state in WARM
-
-    def _look_at_heartbeats_later(self) -> None:
-        if self.pulses.next_at is not None:
-            self._note(self.pulses.next_at, Owner.PULSE, 0)
-
     def _bury(self, worker: Worker) -> None:
-        slot = self.roster.bury(worker)
+        self.roster.bury(worker)
         self.ledger.exits[worker.reason or ExitReason.DIED] += 1
-        if self._wants_workers():
-            self.roster.place(slot, self._now)
+        self._adjust()
         self._wind_down()
         self._refresh_health()

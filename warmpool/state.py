@@ -36,7 +36,18 @@ class Settings:
     max_queue: int | None = None
     heartbeat_interval: float = 2.5
     heartbeat_timeout: float | None = 60.0
+    min_idle: int | None = None
+    idle_timeout: float | None = None
+    worker_lifetime: float | None = None
+    memory_limit: int | None = None
+    memory_warning: int | None = None
     restart: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+def smallest_limit(settings: Settings) -> int | None:
+    """The memory, in bytes, past which something is to be done; None: nobody cares."""
+    limits = (settings.memory_limit, settings.memory_warning)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 class PoolState:
@@ -53,7 +64,11 @@ class PoolState:
     ) -> None:
         self.settings = settings
         self.health = ev.Health.WARMING
-        self.waiters: dict[int, None] = {}
+        self.waiters: dict[int, set[int]] = {}
+        """Who waits for warmth, and the slots that have been warm since.
+
+        They need not all be so at one instant: with a fresh worker for each task they hardly are.
+        """
         self._now = 0.0
         self._out: list[ev.Command] = []
         self.ending = Ending(deadlines)
@@ -61,6 +76,13 @@ class PoolState:
         self.ledger = Ledger()
         self.pulses = Pulses(settings.heartbeat_interval, settings.heartbeat_timeout)
         self._note = deadlines.add
+        self._random = random
+        self._memory_at: float | None = None
+        """When to look next at the workers' memory."""
+        self._memory_asked: set[int] = set()
+        # Invariant: workers whose memory is being read; mostly those that there are.
+        self._surplus_at: float | None = None
+        """When to look next for workers that are not needed."""
         self.roster = Roster(
             settings.max_workers,
             settings.init_timeout,
@@ -115,7 +137,9 @@ class PoolState:
         return self.phase is OPEN or (self.phase is DRAINING and bool(self.book.queue))
 
     def _refresh_health(self) -> None:
-        health = self.roster.health() if self.phase is OPEN else ev.Health.CLOSED
+        health = ev.Health.CLOSED
+        if self.phase is OPEN:
+            health = self.roster.health(wants_none=self.settings.min_idle == 0)
         if health is not self.health:
             self.health = health
             self._out.append(ev.ChangeHealth(health, self.roster.last_failure))
@@ -136,6 +160,6 @@ class PoolState:
         if self.phase in (DRAINING, CLOSING) and not (self.book.tasks or self.roster.workers):
             self.ending.ended()
             for slot in self.roster.slots:
-                slot.next_start_at = None
+                self.roster.unschedule(slot)
             self._refresh_health()
             self._out.append(ev.EndPool())

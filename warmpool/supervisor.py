@@ -35,24 +35,25 @@ from typing import Any
 
 from warmpool import events as ev
 from warmpool import forkguard, loglines
-from warmpool.announcer import Announcer, announce_waiting
-from warmpool.answer import Waiters, may_wait, supervise
+from warmpool.announcer import Announcer
+from warmpool.answer import Waiters, supervise
 from warmpool.callbacks import CallbackRunner
 from warmpool.census import Census
 from warmpool.core import Core
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
 from warmpool.failures import to_error
 from warmpool.fleet import Fleet, Launched
-from warmpool.future import TaskFuture
 from warmpool.inbox import Inbox
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
 from warmpool.lending import MOST_LEASES, Lender
 from warmpool.loop import Loop
-from warmpool.parker import Parker, Parkers
+from warmpool.parker import Parkers
 from warmpool.process import WorkerProcess
-from warmpool.state import Settings
-from warmpool.thread import DaemonThread
+from warmpool.sampler import Sampler
+from warmpool.settling import Settler
+from warmpool.state import Settings, smallest_limit
+from warmpool.thread import DaemonThread, Starter
 
 JOIN_PATIENCE = 1.0
 """Seconds that the end waits for each helper thread, which by then has nothing left to do."""
@@ -83,19 +84,24 @@ class Supervisor:
         self._loop = Loop()
         self.inbox: Inbox[Item] = Inbox(self._loop.wake, self._reject)
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self.inbox.post)
-        self._callbacks = CallbackRunner(f"{name}-callbacks")
+        self._starter = Starter(f"{name}-starter")
+        self._callbacks = CallbackRunner(f"{name}-callbacks", self._starter)
         self.lender = Lender(
             self._fleet,
             self._loop,
             self.inbox.post,
             lambda worker: self._callbacks.put(loglines.log_given_up, name, worker),
         )
-        self._announcer = Announcer(self._callbacks, name)
+        self._announcer = Announcer(self._callbacks, name, self._starter)
+        self._settler = Settler(name, self._callbacks, self._announcer)
+        self._sampler = Sampler(
+            name,
+            smallest_limit(settings) or 0,
+            self._starter,
+            lambda worker, used: self.inbox.post(ev.MemoryRead(worker, used)),
+        )
         self._follow_ups: deque[ev.Event] = deque()
-        self._submissions: dict[int, Submission] = {}
-        # Invariant: those that the core has, and has not answered.
         self.parkers = Parkers()
-        self._to_unpark: list[Parker] = []
         self.warm_waiters = Waiters()
         self.end_waiters = Waiters()
         self._at_end: Callable[[], object] | None = None
@@ -117,7 +123,9 @@ class Supervisor:
         self._at_end = at_end
         # First: it may copy the host, which is better done without threads of ours.
         self._fleet.open()
+        self._starter.open()
         self._callbacks.open()
+        self._announcer.open()
         self._thread.start()
 
     def abort(self) -> None:
@@ -138,7 +146,16 @@ class Supervisor:
     def join(self, timeout: float) -> None:
         """Wait for the ends of its threads, so many seconds in all. *Threads:* any; blocks."""
         deadline = time.monotonic() + timeout
-        parts = (self._thread, self._fleet, self._announcer, self._callbacks)
+        for runner in (self._announcer, self._callbacks):
+            runner.finish(max(0.0, deadline - time.monotonic()))
+        parts = (
+            self._thread,
+            self._fleet,
+            self._announcer,
+            self._sampler,
+            self._callbacks,
+            self._starter,
+        )
         for part in parts:
             part.join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
 
@@ -181,7 +198,7 @@ class Supervisor:
         timeout = None if earliest is None else max(0.0, earliest - time.monotonic())
         if not inbox:
             self.lender.lend(self._core.on_loan(MOST_LEASES), earliest)
-        self._unpark()
+        self._settler.unpark()
         ready = self._loop.wait(timeout, inbox)
         if not ready and timeout:
             # A stop of this process (a job control signal, a suspended machine) ends the sleep with
@@ -194,7 +211,7 @@ class Supervisor:
                 return
             item = inbox.popleft()
             if isinstance(item, Submission):
-                self._submissions[item.spec.id] = item
+                self._settler.enter(item)
                 self._handle(ev.TaskSubmitted(item.spec))
             elif isinstance(item, Launched):
                 self._fleet.adopt(item)
@@ -202,6 +219,7 @@ class Supervisor:
                 item()
             else:
                 self._handle(item)
+            del item  # The last reference to a future may be in it; see settling.
         # Deadlines last: what came in time is not late because this thread was.
         if earliest is not None and earliest <= (now := time.monotonic()):
             self._loop.run_timers(now)
@@ -210,26 +228,21 @@ class Supervisor:
     def _earliest(self) -> float | None:
         """When something is to be done unasked."""
         earliest = _earlier(self._core.next_deadline(), self._loop.next_timer())
-        for runner in (self._callbacks, self._announcer):
+        for runner in (self._callbacks, self._announcer, self._sampler):
             if not runner.is_empty:
                 earliest = _earlier(earliest, runner.relieve(time.monotonic()))
         return earliest
 
-    def _unpark(self) -> None:
-        """Wake those whose futures are settled, as the last thing before this thread sleeps.
-
-        They find the GIL free, and idle workers on loan.
-        """
-        for parker in self._to_unpark:
-            parker.unpark()
-        self._to_unpark.clear()
-
     def _hear_of_taken(self) -> None:
         taken = self.lender.revoke()
         for submission, _ in taken:
-            self._submissions[submission.spec.id] = submission
+            self._settler.enter(submission)
         for submission, worker in taken:
-            self._handle(ev.TaskTaken(submission.spec, worker, submission.taken_at))
+            event = ev.TaskTaken(submission.spec, worker, submission.taken_at)
+            # A worker's answer may follow at once: not even here is there another reference to the
+            # future; see settling.
+            del submission
+            self._handle(event)
 
     def _handle(self, event: ev.Event) -> None:
         self._carry_out(self._core.handle(event, time.monotonic()))
@@ -252,13 +265,16 @@ class Supervisor:
             ev.StopWorker: lambda command: fleet.stop(command.worker),
             ev.TakeStack: self._take_stack,
             ev.ReadHeartbeats: self._read_heartbeats,
+            ev.ReadMemory: self._read_memory,
+            ev.InterruptTask: fleet.interrupt,
             ev.KillWorker: lambda command: fleet.kill(command.worker),
             ev.AbandonWorker: self._abandon_worker,
-            ev.SettleTask: self._settle,
-            ev.DropTask: self._drop,
+            ev.SettleTask: self._settler.settle,
+            ev.DropTask: self._settler.drop,
             ev.AnswerWarm: self._answer_warm,
             ev.ReportFailure: self._report,
             ev.ReportSilence: lambda command: report(loglines.log_silence, self.name, command),
+            ev.ReportMemory: lambda command: report(loglines.log_memory, self.name, command),
             ev.ChangeHealth: self._change_health,
             ev.EndPool: lambda _command: self.inbox.end(),
         }
@@ -266,15 +282,11 @@ class Supervisor:
     # ------------------------------------------------------------------ commands about workers
 
     def _dispatch(self, command: ev.DispatchTask) -> None:
-        submission = self._submissions[command.task]
-        future, now = submission.future, time.monotonic()
-        if future.handed_over(self._fleet.pid(command.worker), now):
+        submission = self._settler.hand_over(command.task, self._fleet.pid(command.worker))
+        if submission is not None:
             self._fleet.run(command.worker, command.task, submission.payload)
         else:
-            # The caller cancelled it in this instant, and was told that it succeeded.
-            self._forget(command.task)
-            future.finish_cancelling(now)
-            self._announce(future)
+            # The caller cancelled it in this instant.
             self._follow_ups.append(ev.TaskCancelled(command.task))
 
     def _take_stack(self, command: ev.TakeStack) -> None:
@@ -285,36 +297,15 @@ class Supervisor:
     def _read_heartbeats(self, command: ev.ReadHeartbeats) -> None:
         self._follow_ups.append(ev.HeartbeatsRead(self._fleet.beats(command.workers)))
 
+    def _read_memory(self, command: ev.ReadMemory) -> None:
+        for worker in command.workers:
+            self._sampler.ask(worker, self._fleet.pid(worker))
+
     def _abandon_worker(self, command: ev.AbandonWorker) -> None:
         self._fleet.abandon(command.worker)
         self._callbacks.put(loglines.log_abandoned, self.name, command.worker)
 
     # ------------------------------------------------------------------ commands about waiters
-
-    def _settle(self, command: ev.SettleTask) -> None:
-        future = self._forget(command.task)
-        now = time.monotonic()
-        failure = command.failure
-        if failure is not None:
-            future.settle_failed(to_error(failure, self.name), now)
-        elif command.outcome is ev.Outcome.RETURNED:
-            future.settle_returned(command.payload, now)
-        else:
-            future.settle_raised(command.payload, now)
-        self._announce(future)
-
-    def _announce(self, future: TaskFuture[Any]) -> None:
-        self._to_unpark.extend(future.parked())
-        if future.has_audience:
-            self._announcer.announce(future)
-
-    def _drop(self, command: ev.DropTask) -> None:
-        future = self._forget(command.task)
-        future.drop(time.monotonic())
-        self._announce(future)
-
-    def _forget(self, task: int) -> TaskFuture[Any]:
-        return self._submissions.pop(task).future
 
     def _answer_warm(self, command: ev.AnswerWarm) -> None:
         failure = command.failure
@@ -349,38 +340,30 @@ class Supervisor:
     def _refuse_all(self) -> None:
         """Answer the tasks that a collapse has left."""
         left = [submission for submission, _ in self.lender.revoke()]
-        with contextlib.ExitStack() as each:
-            for submission in (*left, *self._submissions.values()):
-                each.callback(self._refuse, submission)
+        self._settler.refuse_all(left, self.end_error)
 
     def _answer_all(self) -> None:
         self.warm_waiters.answer_all(self.end_error())
-        self._unpark()
+        self._settler.unpark()
 
     def _close_all(self) -> None:
         with contextlib.ExitStack() as each:  # The last is the first.
-            for part in (self._callbacks, self._loop, self._fleet, self._announcer, self.parkers):
+            each.callback(self._starter.close)
+            each.callback(self._callbacks.close)
+            each.callback(self._loop.close)
+            for part in (self._fleet, self._announcer, self._sampler, self.parkers):
                 each.callback(part.close)
 
     def _reject(self, item: Item) -> None:
         """Answer what was posted when the core had ended. *Threads:* any."""
         if isinstance(item, Submission):
-            self._refuse(item)
+            self._settler.refuse(item, self.end_error)
         elif isinstance(item, ev.WarmAwaited):
             self.warm_waiters.answer(item.waiter, self.end_error())
         elif isinstance(item, Launched):
             self._fleet.disown(item)
         elif callable(item):
             item()
-
-    def _refuse(self, submission: Submission) -> None:
-        future = submission.future
-        future.settle_failed(self.end_error(), time.monotonic())
-        for parker in future.parked():
-            parker.unpark()
-        if future.has_audience:
-            announce = announce_waiting if may_wait() else self._announcer.announce
-            announce(future)
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

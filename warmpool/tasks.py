@@ -31,6 +31,8 @@ class Task:
     queue_deadline: float | None = None
     waits_since: float = 0.0
     started_at: float = 0.0
+    kill_requested: bool = False
+    """Its owner wants it killed, after a grace."""
 
     def may_rerun(self, failure: ev.Failure) -> bool:
         """Whether it is run again after this failure; counts the run.

@@ -1,12 +1,20 @@
-"""A daemon thread of which one can find out whether it will ever run.
+"""Threads for those who cannot take starting one for granted.
+
+:class:`DaemonThread` is one of which one can find out whether it will ever run.
 
 ``Thread.start()`` may be interrupted by a Ctrl-C before the thread exists, or after: nothing about
 the object tells. So whoever first takes the one token decides: the thread, that it runs; or who
 started it, that it never will and what it was to do at its end is theirs.
+
+:class:`Starter` starts threads for one who may wait for nobody. ``Thread.start()`` takes a lock of
+the interpreter's; who has that may be interrupted by a signal handler which waits for us.
 """
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import sys
 import threading
 from collections.abc import Callable
 
@@ -55,4 +63,45 @@ class DaemonThread:
     def _run(self) -> None:
         if self.call_off():
             self._ident = threading.get_ident()
+            # What an application has set for all threads would run between any two lines of ours.
+            sys.settrace(None)
+            sys.setprofile(None)
             self._function()
+
+
+class Starter:
+    """Starts threads one after the other on a thread of its own.
+
+    Args:
+        name: That thread's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._threads: queue.SimpleQueue[threading.Thread | None] = queue.SimpleQueue()
+        self._thread = DaemonThread(self._run, name)
+
+    def open(self) -> None:
+        """Start its own.
+
+        Raises:
+            RuntimeError: The system has no thread left.
+        """
+        self._thread.start()
+
+    def start(self, thread: threading.Thread) -> None:
+        """Start a thread soon; not at all, if there is none to be had. *Threads:* any; no block."""
+        self._threads.put(thread)
+
+    def close(self) -> None:
+        """End after those. *Threads:* any; never blocks."""
+        self._threads.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end, in seconds. *Threads:* others; blocks."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (thread := self._threads.get()) is not None:
+            with contextlib.suppress(RuntimeError):  # Whoever wants it asks again.
+                thread.start()
+            del thread

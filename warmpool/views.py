@@ -107,10 +107,9 @@ class TaskView(Submitting):
         timeout: float | None = UNCHANGED,
         queue_timeout: float | None = UNCHANGED,
         retries: int = UNCHANGED,
-        soft_timeout: float | None = None,
+        soft_timeout: float | None = UNCHANGED,
     ) -> TaskView:
         """As :meth:`WarmPool.options`; what is left out stays as it is in this view."""
-        config.refuse_what_does_nothing_yet(soft_timeout=soft_timeout)
         old = self._options
         return TaskView(
             self._pool,
@@ -118,6 +117,7 @@ class TaskView(Submitting):
                 old.timeout if timeout is UNCHANGED else timeout,
                 old.queue_timeout if queue_timeout is UNCHANGED else queue_timeout,
                 old.retries if retries is UNCHANGED else retries,
+                old.soft_timeout if soft_timeout is UNCHANGED else soft_timeout,
             ),
         )
 

@@ -30,9 +30,22 @@ class CoreMachine(RuleBasedStateMachine):
         max_tasks=st.one_of(st.none(), st.integers(1, 2)),
         max_queue=st.one_of(st.none(), st.integers(0, 3)),
         heartbeat_timeout=st.sampled_from([None, 6.0]),
+        min_idle=st.sampled_from([None, 0, 1, 2]),
+        idle_timeout=st.sampled_from([None, 1.0]),
+        lifetime=st.sampled_from([None, 4.0]),
         seed=st.integers(0, 3),
     )
-    def open(self, max_workers, max_tasks, max_queue, heartbeat_timeout, seed):
+    def open(
+        self,
+        max_workers,
+        max_tasks,
+        max_queue,
+        heartbeat_timeout,
+        min_idle,
+        idle_timeout,
+        lifetime,
+        seed,
+    ):
         self.world = World(
             Settings(
                 max_workers,
@@ -42,6 +55,9 @@ class CoreMachine(RuleBasedStateMachine):
                 max_queue=max_queue,
                 heartbeat_interval=1.0,
                 heartbeat_timeout=heartbeat_timeout,
+                min_idle=None if min_idle is None else min(min_idle, max_workers),
+                idle_timeout=idle_timeout,
+                worker_lifetime=lifetime,
             ),
             seed,
         )

@@ -11,6 +11,8 @@ from warmpool.ending import Phase
 from warmpool.lifecycle import WARM, State
 from warmpool.state import Settings
 
+READY = ev.Health.READY
+
 
 class World:
     """Workers as the outside sees them, and a check of each command against it."""
@@ -270,13 +272,19 @@ class World:
                 self.say(ev.WorkerReady(worker))
             for worker in sorted(self.running):
                 self.done(worker)
-            if self.core.phase is not Phase.OPEN or self.core.roster.all_warm():
+            settings = self.core.settings
+            least = settings.max_workers if settings.min_idle is None else settings.min_idle
+            if self.core.phase is not Phase.OPEN or (
+                len(self.in_state(*WARM)) >= least
+                and not self.core.book.queue
+                and self.core.health is READY
+            ):
                 break
             deadline = self.core.next_deadline()
             self.pass_time(0.0 if deadline is None else max(0.0, deadline - self.now))
         if self.core.phase is Phase.OPEN:
-            assert len(self.in_state(*WARM)) == self.core.settings.max_workers
-            assert self.core.health is ev.Health.READY
+            assert len(self.in_state(*WARM)) >= least
+            assert self.core.health is READY
             assert not self.core.book.queue
 
     def close(self) -> None:

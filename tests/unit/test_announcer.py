@@ -23,13 +23,13 @@ class Control:
     def cancelled(self, task):
         pass
 
-    def kill(self, task):
+    def kill(self, task, grace):
         pass
 
 
 @pytest.fixture
-def callbacks():
-    runner = CallbackRunner("test-callbacks")
+def callbacks(starter):
+    runner = CallbackRunner("test-callbacks", starter)
     runner.open()
     yield runner
     runner.close()
@@ -37,8 +37,8 @@ def callbacks():
 
 
 @pytest.fixture
-def announcer(callbacks):
-    announcer = Announcer(callbacks, "test")
+def announcer(callbacks, starter):
+    announcer = Announcer(callbacks, "test", starter)
     yield announcer
     announcer.close()
     announcer.join(BOUND)

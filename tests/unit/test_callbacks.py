@@ -13,8 +13,8 @@ from warmpool.callbacks import PATIENCE, CallbackRunner
 
 
 @pytest.fixture
-def runner():
-    runner = CallbackRunner("test-callbacks")
+def runner(starter):
+    runner = CallbackRunner("test-callbacks", starter)
     runner.open()
     yield runner
     runner.close()
@@ -65,9 +65,9 @@ def test_a_call_that_blocks_delays_others_for_a_moment_only(runner):
 
 
 @pytest.mark.parametrize("exponent", range(27))
-def test_somebody_comes_however_long_the_machine_is_up(exponent):
+def test_somebody_comes_however_long_the_machine_is_up(exponent, starter):
     """The clock starts with the machine, and 0.1 s is rounded differently at each power of two."""
-    runner, done = CallbackRunner("test-callbacks"), threading.Event()
+    runner, done = CallbackRunner("test-callbacks", starter), threading.Event()
     runner.put(done.set)
     runner.relieve(2.0**exponent * 1.37)
     assert done.wait(20)

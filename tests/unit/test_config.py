@@ -10,6 +10,7 @@ import pytest
 
 from warmpool import WarmPool, config
 from warmpool.config import TaskOptions
+from warmpool.state import Settings
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,13 @@ from warmpool.config import TaskOptions
         {"max_workers": 0},
         {"max_workers": -1},
         {"max_workers": 10_001},
+        {"min_idle": -1},
+        {"min_idle": 3, "max_workers": 2},
+        {"idle_timeout": 5.0},
+        {"idle_timeout": 0.0, "min_idle": 1},
+        {"worker_lifetime": 0.0},
+        {"memory_limit": 0},
+        {"memory_warning": -1},
         {"max_tasks_per_child": 0},
         {"max_queue": -1},
         {"init_timeout": 0},
@@ -70,11 +78,6 @@ def test_of_the_wrong_type(option):
     "option",
     [
         {"preload": ["json"]},
-        {"min_idle": 1},
-        {"idle_timeout": 5.0},
-        {"worker_lifetime": 60.0},
-        {"memory_limit": 1 << 30},
-        {"memory_warning": 1 << 30},
         {"on_event": print},
         {"start_method": "template"},
     ],
@@ -116,7 +119,15 @@ def test_the_signature_is_the_contract():
 
 
 @pytest.mark.parametrize(
-    "options", [{"timeout": 0}, {"queue_timeout": -1}, {"retries": -1}], ids=str
+    "options",
+    [
+        {"timeout": 0},
+        {"queue_timeout": -1},
+        {"retries": -1},
+        {"soft_timeout": 0},
+        {"soft_timeout": 2.0, "timeout": 2.0},
+    ],
+    ids=str,
 )
 def test_task_options_are_checked_too(options):
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -124,7 +135,13 @@ def test_task_options_are_checked_too(options):
 
 
 def test_defaults():
-    settings = config.settings(None, None, 60.0, 5.0, None, 2.5, 60.0)
+    given = {
+        name: parameter.default
+        for name, parameter in inspect.signature(WarmPool).parameters.items()
+        if name in inspect.signature(config.settings).parameters
+    }
+    settings = config.settings(**given)
+    assert settings == Settings(settings.max_workers)
     assert settings.max_workers == config.usable_cpus() >= 1
     assert config.start_method_name(None, None) in multiprocessing.get_all_start_methods()
     assert config.start_method_name(None, multiprocessing.get_context("spawn")) == "spawn"

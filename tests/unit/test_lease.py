@@ -27,7 +27,7 @@ class Control:
     def cancelled(self, task):
         raise AssertionError(task)
 
-    def kill(self, task):
+    def kill(self, task, grace):
         self.killed.append(task)
 
 
