@@ -33,6 +33,7 @@ class CoreMachine(RuleBasedStateMachine):
         min_idle=st.sampled_from([None, 0, 1, 2]),
         idle_timeout=st.sampled_from([None, 1.0]),
         lifetime=st.sampled_from([None, 4.0]),
+        memory_limit=st.sampled_from([None, 100]),
         seed=st.integers(0, 3),
     )
     def open(
@@ -44,6 +45,7 @@ class CoreMachine(RuleBasedStateMachine):
         min_idle,
         idle_timeout,
         lifetime,
+        memory_limit,
         seed,
     ):
         self.world = World(
@@ -58,6 +60,8 @@ class CoreMachine(RuleBasedStateMachine):
                 min_idle=None if min_idle is None else min(min_idle, max_workers),
                 idle_timeout=idle_timeout,
                 worker_lifetime=lifetime,
+                memory_limit=memory_limit,
+                memory_warning=50,
             ),
             seed,
         )
@@ -67,10 +71,10 @@ class CoreMachine(RuleBasedStateMachine):
 
     # callers
 
-    @rule(timeout=LIMITS, queue_timeout=LIMITS, retries=st.integers(0, 1))
-    def submit(self, timeout, queue_timeout, retries):
+    @rule(timeout=LIMITS, queue_timeout=LIMITS, retries=st.integers(0, 1), soft_timeout=LIMITS)
+    def submit(self, timeout, queue_timeout, retries, soft_timeout):
         if not self.world.ended:
-            self.world.submit(timeout, queue_timeout, retries)
+            self.world.submit(timeout, queue_timeout, retries, soft_timeout)
 
     @precondition(lambda self: self.world.core.on_loan(9))
     @rule(data=st.data(), timeout=LIMITS)
@@ -83,9 +87,17 @@ class CoreMachine(RuleBasedStateMachine):
         self.world.cancel(self._pick(data, self.world.core.book.queue))
 
     @precondition(lambda self: self.world.core.book.tasks)
-    @rule(data=st.data())
-    def kill_task(self, data):
-        self.world.say(ev.TaskKillRequested(self._pick(data, self.world.core.book.tasks)))
+    @rule(data=st.data(), grace=LIMITS)
+    def kill_task(self, data, grace):
+        task = self._pick(data, self.world.core.book.tasks)
+        self.world.say(ev.TaskKillRequested(task, grace))
+
+    @precondition(lambda self: self.world.memory_wanted)
+    @rule(data=st.data(), used=st.sampled_from([None, 1, 60, 200]))
+    def read_memory(self, data, used):
+        worker = self._pick(data, self.world.memory_wanted)
+        self.world.memory_wanted.remove(worker)
+        self.world.say(ev.MemoryRead(worker, used))
 
     @rule()
     def cancel_or_kill_what_is_answered(self):

@@ -39,6 +39,9 @@ class World:
         self.starts: list[float] = []
         self.ended = 0
         self.heartbeats_wanted = False
+        self.memory_wanted: list[int] = []
+        self.memory_reports: list[ev.ReportMemory] = []
+        self.interrupts: list[ev.InterruptTask] = []
         self.silences: list[ev.ReportSilence] = []
         self.prompt = False
         """Whether workers write down their stack at once."""
@@ -76,8 +79,9 @@ class World:
         timeout: float | None = None,
         queue_timeout: float | None = None,
         retries: int = 0,
+        soft_timeout: float | None = None,
     ) -> int:
-        spec = ev.TaskSpec(next(self._ids), timeout, queue_timeout, retries)
+        spec = ev.TaskSpec(next(self._ids), timeout, queue_timeout, retries, soft_timeout)
         self.specs[spec.id] = spec
         self.answers[spec.id] = []
         self.say(ev.TaskSubmitted(spec))
@@ -191,6 +195,15 @@ class World:
                 assert set(workers) <= self.alive
                 assert workers == tuple(self.in_state(*WARM))
                 self.heartbeats_wanted = True
+            case ev.ReadMemory(workers):
+                assert set(workers) <= self.alive
+                self.memory_wanted += workers
+            case ev.ReportMemory(worker):
+                assert worker in self.alive
+                self.memory_reports.append(command)
+            case ev.InterruptTask(worker, task):
+                assert self.running[worker] == task
+                self.interrupts.append(command)
             case ev.ReportSilence(worker):
                 assert worker in self.alive
                 self.silences.append(command)
