@@ -66,6 +66,11 @@ class CallbackRunner:
         self._calls.put((function, args))
 
     @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return self._calls.qsize()
+
+    @property
     def is_empty(self) -> bool:
         """Whether no call waits."""
         return self._calls.empty()

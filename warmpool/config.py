@@ -19,7 +19,6 @@ DEFAULT_HEARTBEAT_TIMEOUT = 60.0
 
 _NOT_YET: dict[str, object] = {
     "preload": None,
-    "on_event": None,
 }
 """Options that are part of the signature and do nothing yet, with their defaults."""
 
@@ -117,6 +116,7 @@ def settings(
     heartbeat_timeout: float | None,
     memory_limit: int | None,
     memory_warning: int | None,
+    is_observed: bool = False,
 ) -> Settings:
     """Check the options that the core needs.
 
@@ -160,6 +160,7 @@ def settings(
         worker_lifetime,
         memory_limit,
         memory_warning,
+        is_observed,
     )
 
 

@@ -17,6 +17,7 @@ from warmpool.facts import FailureKind as FailureKind
 from warmpool.facts import Health as Health
 from warmpool.facts import Outcome as Outcome
 from warmpool.facts import TaskSpec as TaskSpec
+from warmpool.notices import Notice
 
 # ---------------------------------------------------------------------------- events: callers
 
@@ -337,6 +338,13 @@ class ReportMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell ``on_event``."""
+
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeHealth:
     health: Health
     cause: Failure | None = None
@@ -363,6 +371,7 @@ Command: TypeAlias = (
     | ReportFailure
     | ReportSilence
     | ReportMemory
+    | Tell
     | ChangeHealth
     | EndPool
 )

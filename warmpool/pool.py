@@ -73,7 +73,8 @@ class WarmPool(Submitting):
         memory_warning: Bytes past which a line is logged.
         pickler: ``"cloudpickle"`` (an extra) for lambdas and local functions; None: pickle.
         name: For messages, threads and processes.
-        on_event: Not implemented yet.
+        on_event: Called with a frozen value of :mod:`warmpool.notices` for each thing that happens,
+            in order, on a thread of its own; what it cannot keep up with is dropped, and counted.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -112,7 +113,6 @@ class WarmPool(Submitting):
     ) -> None:
         config.refuse_what_does_nothing_yet(
             preload=preload,
-            on_event=on_event,
         )
         settings = config.settings(
             max_workers=max_workers,
@@ -127,9 +127,12 @@ class WarmPool(Submitting):
             heartbeat_timeout=heartbeat_timeout,
             memory_limit=memory_limit,
             memory_warning=memory_warning,
+            is_observed=on_event is not None,
         )
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event must be a callable or None, not {on_event!r}")
         if not isinstance(initargs, Iterable):
             raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r}")
         if name is not None and not isinstance(name, str):
@@ -159,6 +162,7 @@ class WarmPool(Submitting):
                     report,
                 ),
                 b"" if pickled is None else pickled.body,
+                on_event,
             )
         except BaseException:
             if pickled is not None:

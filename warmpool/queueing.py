@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from warmpool import events as ev
+from warmpool import notices
 from warmpool.deadlines import Owner
 from warmpool.ending import CLOSING, OPEN
 from warmpool.events import ExitReason, Failure, FailureKind
@@ -20,7 +21,7 @@ class Queueing(Sizing):
         spec = event.task
         if spec.id in self.book.tasks:
             raise InvalidTransition(f"task {spec.id} was submitted before")
-        self.book.add(spec, self._now)
+        self._add(spec, self._now)
         limit = self.settings.max_queue
         if self.ending.phase is not OPEN:
             self._fail(spec.id, Failure(FailureKind.POOL_CLOSED))
@@ -33,7 +34,12 @@ class Queueing(Sizing):
         worker = self.roster[event.worker]
         if event.task.id in self.book.tasks or worker.state is not IDLE:
             raise InvalidTransition(f"worker {event.worker} was not on loan for {event.task}")
-        self._engage(worker, self.book.add(event.task, event.at), ev.TaskTaken, event.at)
+        self._engage(worker, self._add(event.task, event.at), ev.TaskTaken, event.at)
+
+    def _add(self, spec: ev.TaskSpec, at: float) -> Task:
+        if self.settings.is_observed:
+            self._tell(notices.TaskQueued(at, spec.id, spec.name))
+        return self.book.add(spec, at)
 
     def on_loan(self, most: int) -> list[int]:
         """Which workers may be lent to callers, the best first: see :mod:`warmpool.lease`.
@@ -70,7 +76,13 @@ class Queueing(Sizing):
         task.worker, worker.task = worker.id, task.spec.id
         task.runs += 1
         task.started_at = at
-        self.ledger.waits.add(at - task.waits_since)
+        waited = max(0.0, at - task.waits_since)
+        self.ledger.waits.add(waited)
+        if self.settings.is_observed:
+            spec, pid = task.spec, worker.pid
+            self._tell(
+                notices.TaskStarted(at, spec.id, spec.name, worker.id, pid, waited, task.runs)
+            )
         if task.spec.timeout is not None:
             self.roster.set_deadline(worker, at + task.spec.timeout)
         if task.spec.soft_timeout is not None:
@@ -90,7 +102,7 @@ class Queueing(Sizing):
         self.roster.move(worker, ev.TaskCancelled, self._now)
         worker.task = worker.soft_at = None
         self.roster.set_deadline(worker, None)
-        self.book.forget(event.task, "cancelled")
+        self._forget(event.task, "cancelled")
         self._after_task(worker)
 
     def _after_task(self, worker: Worker) -> None:

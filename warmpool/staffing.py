@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from warmpool import events as ev
+from warmpool import notices
 from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.lifecycle import BUSY, IDLE, KILLING, STOPPING, WARM, WARMING, Worker
 from warmpool.queueing import Queueing
@@ -49,7 +50,7 @@ class Staffing(Queueing):
         worker.noted = self._end_run(worker)
         worker.tasks_done += 1
         self.roster.slots[worker.slot].failures = 0
-        self.book.forget(event.task, event.outcome.value)
+        self._forget(event.task, event.outcome.value)
         self._out.append(ev.SettleTask(event.task, event.outcome, event.payload))
         self._after_task(worker)
 
@@ -109,7 +110,10 @@ class Staffing(Queueing):
         if not self._heard(worker, ev.WorkerReady) or worker.state is not IDLE:
             return
         worker.ready_at = self._now
-        self.ledger.warm_ups.add(self._now - worker.started_at)
+        warmed_up_in = self._now - worker.started_at
+        self.ledger.warm_ups.add(warmed_up_in)
+        if self.settings.is_observed:
+            self._tell(notices.WorkerReady(self._now, worker.id, worker.pid, warmed_up_in))
         self.roster.set_deadline(worker, None)
         self._watch_over(worker)
         if self.roster.broken_at is not None:
@@ -171,6 +175,8 @@ class Staffing(Queueing):
         worker = self.roster[event.worker]
         self.roster.move(worker, ev.WorkerSpawned, self._now)
         worker.pid = event.pid
+        if self.settings.is_observed:
+            self._tell(notices.WorkerStarted(self._now, worker.id, event.pid))
         self._watch_over(worker)
 
     def _on_start_failed(self, event: ev.WorkerStartFailed) -> None:
@@ -271,7 +277,15 @@ class Staffing(Queueing):
 
     def _bury(self, worker: Worker) -> None:
         self.roster.bury(worker)
-        self.ledger.exits[worker.reason or ExitReason.DIED] += 1
+        reason = worker.reason or ExitReason.DIED
+        self.ledger.exits[reason] += 1
+        if self.settings.is_observed:
+            uptime = self._now - worker.started_at
+            self._tell(
+                notices.WorkerExited(
+                    self._now, worker.id, worker.pid, reason.value, uptime, worker.tasks_done
+                )
+            )
         self._adjust()
         self._wind_down()
         self._refresh_health()

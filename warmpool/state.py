@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warmpool import events as ev
+from warmpool import notices
 from warmpool.deadlines import Deadlines
 from warmpool.ending import CLOSING, DRAINING, OPEN, Ending, Phase
 from warmpool.events import ExitReason, Failure, FailureKind
@@ -41,6 +42,8 @@ class Settings:
     worker_lifetime: float | None = None
     memory_limit: int | None = None
     memory_warning: int | None = None
+    is_observed: bool = False
+    """Whether there is somebody who wants to be told of everything."""
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
@@ -105,12 +108,22 @@ class PoolState:
     def _emit(self, command: ev.Command) -> None:
         self._out.append(command)
 
+    def _forget(self, id: int, outcome: str, cause: FailureKind | None = None) -> None:
+        task = self.book.forget(id, outcome, cause)
+        if self.settings.is_observed:
+            since = self._now - task.submitted_at
+            reason = None if cause is None else cause.value
+            self._tell(notices.TaskSettled(self._now, id, task.spec.name, outcome, reason, since))
+
+    def _tell(self, notice: notices.Notice) -> None:
+        self._out.append(ev.Tell(notice))
+
     def _fail(self, id: int, failure: Failure) -> None:
-        self.book.forget(id, "failed", failure.kind)
+        self._forget(id, "failed", failure.kind)
         self._out.append(ev.SettleTask(id, failure=failure))
 
     def _drop(self, id: int) -> None:
-        self.book.forget(id, "cancelled")
+        self._forget(id, "cancelled")
         self._out.append(ev.DropTask(id))
 
     def _failure(self, kind: FailureKind, worker: Worker, **facts: Any) -> Failure:
@@ -141,7 +154,9 @@ class PoolState:
         if self.phase is OPEN:
             health = self.roster.health(wants_none=self.settings.min_idle == 0)
         if health is not self.health:
-            self.health = health
+            before, self.health = self.health, health
+            if self.settings.is_observed:
+                self._tell(notices.HealthChanged(self._now, health, before))
             self._out.append(ev.ChangeHealth(health, self.roster.last_failure))
 
     def _answer_warm(self, failure: Failure | None) -> None:

@@ -35,28 +35,24 @@ from typing import Any
 
 from warmpool import events as ev
 from warmpool import forkguard, loglines
-from warmpool.announcer import Announcer
 from warmpool.answer import Waiters, supervise
-from warmpool.callbacks import CallbackRunner
 from warmpool.census import Census
 from warmpool.core import Core
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
 from warmpool.failures import to_error
 from warmpool.fleet import Fleet, Launched
+from warmpool.helpers import JOIN_PATIENCE, Helpers
 from warmpool.inbox import Inbox
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
 from warmpool.lending import MOST_LEASES, Lender
 from warmpool.loop import Loop
+from warmpool.notices import Notice, WorkerFailed
 from warmpool.parker import Parkers
 from warmpool.process import WorkerProcess
-from warmpool.sampler import Sampler
 from warmpool.settling import Settler
 from warmpool.state import Settings, smallest_limit
-from warmpool.thread import DaemonThread, Starter
-
-JOIN_PATIENCE = 1.0
-"""Seconds that the end waits for each helper thread, which by then has nothing left to do."""
+from warmpool.thread import DaemonThread
 
 Item = ev.Event | Launched | Submission | Callable[[], None]
 LauncherMaker = Callable[[Callable[[int, "WorkerProcess | BaseException"], None]], Launcher]
@@ -70,10 +66,16 @@ class Supervisor:
         settings: For the core.
         launcher: Makes the launcher, given where it reports.
         initializer: The body of every worker's first message.
+        on_event: Told of everything, if the settings say so.
     """
 
     def __init__(
-        self, name: str, settings: Settings, launcher: LauncherMaker, initializer: bytes
+        self,
+        name: str,
+        settings: Settings,
+        launcher: LauncherMaker,
+        initializer: bytes,
+        on_event: Callable[[Notice], object] | None = None,
     ) -> None:
         self.name = name
         self.health = ev.Health.WARMING
@@ -84,22 +86,19 @@ class Supervisor:
         self._loop = Loop()
         self.inbox: Inbox[Item] = Inbox(self._loop.wake, self._reject)
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self.inbox.post)
-        self._starter = Starter(f"{name}-starter")
-        self._callbacks = CallbackRunner(f"{name}-callbacks", self._starter)
+        self._helpers = Helpers(
+            name,
+            smallest_limit(settings) or 0,
+            on_event,
+            lambda worker, used: self.inbox.post(ev.MemoryRead(worker, used)),
+        )
         self.lender = Lender(
             self._fleet,
             self._loop,
             self.inbox.post,
-            lambda worker: self._callbacks.put(loglines.log_given_up, name, worker),
+            lambda worker: self._helpers.log(loglines.log_given_up, name, worker),
         )
-        self._announcer = Announcer(self._callbacks, name, self._starter)
-        self._settler = Settler(name, self._callbacks, self._announcer)
-        self._sampler = Sampler(
-            name,
-            smallest_limit(settings) or 0,
-            self._starter,
-            lambda worker, used: self.inbox.post(ev.MemoryRead(worker, used)),
-        )
+        self._settler = Settler(name, self._helpers.callbacks, self._helpers.announcer)
         self._follow_ups: deque[ev.Event] = deque()
         self.parkers = Parkers()
         self.warm_waiters = Waiters()
@@ -123,9 +122,7 @@ class Supervisor:
         self._at_end = at_end
         # First: it may copy the host, which is better done without threads of ours.
         self._fleet.open()
-        self._starter.open()
-        self._callbacks.open()
-        self._announcer.open()
+        self._helpers.open()
         self._thread.start()
 
     def abort(self) -> None:
@@ -146,18 +143,10 @@ class Supervisor:
     def join(self, timeout: float) -> None:
         """Wait for the ends of its threads, so many seconds in all. *Threads:* any; blocks."""
         deadline = time.monotonic() + timeout
-        for runner in (self._announcer, self._callbacks):
-            runner.finish(max(0.0, deadline - time.monotonic()))
-        parts = (
-            self._thread,
-            self._fleet,
-            self._announcer,
-            self._sampler,
-            self._callbacks,
-            self._starter,
-        )
-        for part in parts:
+        self._helpers.finish(deadline)
+        for part in (self._thread, self._fleet):
             part.join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
+        self._helpers.join(deadline)
 
     def end_error(self) -> WarmpoolError:
         """What whoever asks for something after the end is told."""
@@ -188,7 +177,7 @@ class Supervisor:
             # lives on, every waiter is answered, every worker killed.
             self.collapse = error
             self.health = ev.Health.BROKEN
-            self._callbacks.put(loglines.log_collapse, self.name, error)
+            self._helpers.log(loglines.log_collapse, self.name, error)
         finally:
             self._finish()
 
@@ -228,10 +217,7 @@ class Supervisor:
     def _earliest(self) -> float | None:
         """When something is to be done unasked."""
         earliest = _earlier(self._core.next_deadline(), self._loop.next_timer())
-        for runner in (self._callbacks, self._announcer, self._sampler):
-            if not runner.is_empty:
-                earliest = _earlier(earliest, runner.relieve(time.monotonic()))
-        return earliest
+        return self._helpers.relieve(earliest)
 
     def _hear_of_taken(self) -> None:
         taken = self.lender.revoke()
@@ -258,7 +244,7 @@ class Supervisor:
             actions[type(command)](command)
 
     def _all_actions(self) -> dict[type[ev.Command], Callable[[Any], object]]:
-        fleet, report = self._fleet, self._callbacks.put
+        fleet, report = self._fleet, self._helpers.log
         return {
             ev.StartWorker: lambda command: fleet.start(command.worker),
             ev.DispatchTask: self._dispatch,
@@ -275,6 +261,7 @@ class Supervisor:
             ev.ReportFailure: self._report,
             ev.ReportSilence: lambda command: report(loglines.log_silence, self.name, command),
             ev.ReportMemory: lambda command: report(loglines.log_memory, self.name, command),
+            ev.Tell: lambda command: self._helpers.tell(command.notice),
             ev.ChangeHealth: self._change_health,
             ev.EndPool: lambda _command: self.inbox.end(),
         }
@@ -299,11 +286,11 @@ class Supervisor:
 
     def _read_memory(self, command: ev.ReadMemory) -> None:
         for worker in command.workers:
-            self._sampler.ask(worker, self._fleet.pid(worker))
+            self._helpers.sampler.ask(worker, self._fleet.pid(worker))
 
     def _abandon_worker(self, command: ev.AbandonWorker) -> None:
         self._fleet.abandon(command.worker)
-        self._callbacks.put(loglines.log_abandoned, self.name, command.worker)
+        self._helpers.log(loglines.log_abandoned, self.name, command.worker)
 
     # ------------------------------------------------------------------ commands about waiters
 
@@ -315,7 +302,11 @@ class Supervisor:
 
     def _report(self, command: ev.ReportFailure) -> None:
         error = to_error(command.failure, self.name)
-        self._callbacks.put(loglines.log_failure, self.name, error, command.consequence)
+        failure, now = command.failure, time.monotonic()
+        self._helpers.tell(
+            WorkerFailed(now, failure.worker, failure.pid, error, command.consequence)
+        )
+        self._helpers.log(loglines.log_failure, self.name, error, command.consequence)
 
     def _change_health(self, command: ev.ChangeHealth) -> None:
         self.last_failure = command.cause
@@ -331,7 +322,7 @@ class Supervisor:
                 end()
             except BaseException as error:
                 # After a collapse, whose cause may be met here again: the rest has to be done.
-                self._callbacks.put(loglines.log_collapse, self.name, error)
+                self._helpers.log(loglines.log_collapse, self.name, error)
         self.is_over = True
         if self._at_end is not None:
             self._at_end()
@@ -348,11 +339,11 @@ class Supervisor:
 
     def _close_all(self) -> None:
         with contextlib.ExitStack() as each:  # The last is the first.
-            each.callback(self._starter.close)
-            each.callback(self._callbacks.close)
+            each.callback(self._helpers.close)
             each.callback(self._loop.close)
-            for part in (self._fleet, self._announcer, self._sampler, self.parkers):
+            for part in (self._fleet, self.parkers):
                 each.callback(part.close)
+            each.callback(self._helpers.close_first)
 
     def _reject(self, item: Item) -> None:
         """Answer what was posted when the core had ended. *Threads:* any."""

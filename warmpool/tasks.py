@@ -29,6 +29,7 @@ class Task:
     worker: int | None = None
     # Invariant: None exactly while the task is queued.
     queue_deadline: float | None = None
+    submitted_at: float = 0.0
     waits_since: float = 0.0
     started_at: float = 0.0
     kill_requested: bool = False
@@ -65,7 +66,7 @@ class TaskBook:
     def add(self, spec: ev.TaskSpec, now: float) -> Task:
         """Enter a new task. It has to be queued or answered next."""
         self.submitted += 1
-        task = self.tasks[spec.id] = Task(spec, spec.retries, waits_since=now)
+        task = self.tasks[spec.id] = Task(spec, spec.retries, submitted_at=now, waits_since=now)
         return task
 
     def enqueue(self, task: Task, now: float, *, first: bool) -> None:
@@ -86,13 +87,14 @@ class TaskBook:
         task.queue_deadline = None
         return task
 
-    def forget(self, id: int, outcome: str, failure: ev.FailureKind | None = None) -> None:
-        """Take an answered task out of the books."""
-        del self.tasks[id]
+    def forget(self, id: int, outcome: str, failure: ev.FailureKind | None = None) -> Task:
+        """Take an answered task out of the books, and give it."""
+        task = self.tasks.pop(id)
         if failure is not None:
             self.failed[failure] += 1
         self.queue.pop(id, None)
         self.settled[outcome] += 1
+        return task
 
     def validate(self) -> None:
         """Assert what must always be true of the books."""

@@ -112,7 +112,7 @@ def _parkers_of_living_pools() -> set[int]:
 
 
 def _announcers_of_living_pools() -> set[threading.Thread]:
-    announcers = [desk._supervisor._announcer._runner for desk in _living_pools()]
+    announcers = [desk._supervisor._helpers.announcer._runner for desk in _living_pools()]
     return {thread for announcer in announcers for thread in announcer.threads}
 
 

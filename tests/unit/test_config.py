@@ -55,6 +55,7 @@ def test_out_of_range(option):
     "option",
     [
         {"max_workers": "4"},
+        {"on_event": 5},
         {"max_workers": 2.0},
         {"max_workers": True},
         {"init_timeout": None},
@@ -78,7 +79,6 @@ def test_of_the_wrong_type(option):
     "option",
     [
         {"preload": ["json"]},
-        {"on_event": print},
         {"start_method": "template"},
     ],
     ids=str,
