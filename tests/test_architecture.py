@@ -154,7 +154,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "servers": {"forkguard"},
     "process": {"recorder"},
     "channel": {"wire"},
-    "child": {"early", "errors", "payload", "recorder", "wire"},
+    "child": {"early", "errors", "payload", "recorder", "title", "wire"},
     "early": {"payload", "recorder"},
     "payload": {"errors"},
     "core": {"census", "deadlines", "ending", "events", "lifecycle", "oversight", "state"},
@@ -199,6 +199,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parker": {"forkguard"},
     "thread": set(),
     "recorder": set(),
+    "title": set(),
     "restart": set(),
     "wire": set(),
 }
@@ -298,7 +299,7 @@ def test_a_worker_does_not_import_the_hosts_side():
         "warmpool",
         *(
             f"warmpool.{name}"
-            for name in ("child", "early", "errors", "payload", "recorder", "wire")
+            for name in ("child", "early", "errors", "payload", "recorder", "title", "wire")
         ),
     }
 

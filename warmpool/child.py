@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from warmpool import early, payload, wire
 from warmpool.errors import SoftTimeout
 from warmpool.recorder import INTERRUPT_SIGNAL, Recorder
+from warmpool.title import Title
 
 
 class Endpoints:
@@ -42,6 +43,7 @@ class Endpoints:
             ``copied``.
         inherited: Descriptors that the pickled initializer refers to (queues, locks).
         pickler: The pool's.
+        title: What the title of the process begins with.
         copied: Whether this process is a copy of the host (``fork``), with the host's handlers
             and hooks.
         interpreter: Whether the process is an interpreter of its own (``spawn``), which ends like
@@ -57,6 +59,7 @@ class Endpoints:
         "initializer",
         "interpreter",
         "pickler",
+        "title",
     )
 
     def __init__(
@@ -67,6 +70,7 @@ class Endpoints:
         initializer: payload.Initializer | None,
         inherited: tuple[payload.Descriptor, ...] = (),
         pickler: str = "pickle",
+        title: str = "warmpool",
         *,
         copied: bool = False,
         interpreter: bool = False,
@@ -77,6 +81,7 @@ class Endpoints:
         self.initializer = initializer
         self.inherited = inherited
         self.pickler = pickler
+        self.title = title
         self.copied = copied
         self.interpreter = interpreter
 
@@ -87,9 +92,10 @@ def main(endpoints: Endpoints) -> None:
         _drop_inherited_state()
     installed = early.installed()
     recorder = installed.recorder
+    title = Title(endpoints.title)
     threading.Thread(
         target=_follow_host,
-        args=(installed.lifeline, recorder, endpoints.heartbeat_interval),
+        args=(installed.lifeline, recorder, endpoints.heartbeat_interval, title),
         name="warmpool-control",
         daemon=True,
     ).start()
@@ -97,11 +103,13 @@ def main(endpoints: Endpoints) -> None:
     _pid = os.getpid()
     channel = _Channel(os.dup(endpoints.data.fileno()))
     endpoints.data.close()
-    interruptions = _Interruptions(recorder)  # Before a task can come.
+    interruptions = _Interruptions(recorder, title)  # Before a task can come.
     channel.send(wire.HELLO, 0, b"")
     if _initialize(channel, endpoints):
+        title.stage = "idle"
         channel.send(wire.READY, 0, b"")
         _serve(channel, recorder, payload.dumper(endpoints.pickler), interruptions)
+    title.stage = "stopping"
     # Way out: told to stop, or the initializer raised. Multiprocessing runs the Finalize hooks
     # and waits for non-daemonic threads and children; the supervisor's grace bounds that.
     if not endpoints.interpreter:
@@ -121,13 +129,14 @@ def _drop_inherited_state() -> None:
     atexit.register(util._exit_function)  # type: ignore[attr-defined]
 
 
-def _follow_host(lifeline: Connection, recorder: Recorder, interval: float) -> None:
+def _follow_host(lifeline: Connection, recorder: Recorder, interval: float, title: Title) -> None:
     # Else the kernel may have this thread take it, and a system call of the main thread goes on.
     signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT_SIGNAL})
     poll = select.poll()
     poll.register(lifeline.fileno(), 0)  # Its end is always reported.
     while not poll.poll(interval * 1e3):
         recorder.beat()
+        title.show()
     # Way out: the host closed the lifeline, or is gone; or user code has closed it here.
     _leave_with_host()
 
@@ -242,10 +251,12 @@ class _Interruptions:
 
     Args:
         recorder: Says which task is meant.
+        title: Is told of each task.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, title: Title) -> None:
         self._recorder = recorder
+        self._title = title
         self._running = 0
         signal.signal(INTERRUPT_SIGNAL, self._on_signal)
 
@@ -254,7 +265,7 @@ class _Interruptions:
     ) -> Any:
         """Call a task's function, interruptibly."""
         try:
-            self._running = task
+            self._title.task = self._running = task
             # The signal may have come before there was anything to interrupt.
             if self._recorder.interrupted == task:
                 self._raise()
@@ -262,6 +273,7 @@ class _Interruptions:
         finally:
             # A signal in between raises here, which is still within the caller's try; once only.
             self._running = 0
+            self._title.task = 0
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self._running and self._recorder.interrupted == self._running:

@@ -224,6 +224,7 @@ class Launcher:
                 None,
                 tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
                 self._pickler,
+                f"warmpool: {self._pool} {worker}",
                 copied=self._method.name == "fork",
                 interpreter=self._method.name == "spawn",
             )

@@ -1,73 +1,126 @@
-"""What is logged: one line for each failure. Called where handlers may run (I2)."""
+"""What is logged: one line for each failure, those that repeat folded.
+
+Called where handlers may run (I2). Each record has the attributes ``pool``, ``worker`` and
+``task``, for formatters and filters.
+"""
 
 from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
 
 from warmpool.callbacks import logger
 from warmpool.errors import WarmpoolError
 from warmpool.events import ReportMemory, ReportSilence
 from warmpool.failures import size_text
 
-
-def log_failure(pool: str, error: WarmpoolError, consequence: str) -> None:
-    """A worker failed to get, or to stay, warm."""
-    cause = error.__cause__
-    text = f"; cause: {cause}" if cause is not None else ""
-    logger.warning("pool %r: %s; %s%s", pool, error, consequence, text)
+ALL_OF = 3
+"""So many lines that differ in numbers only are logged; then those whose count is a power of 2."""
+_MOST_KINDS = 64
 
 
-def log_silence(pool: str, silence: ReportSilence) -> None:
-    """A worker has not beaten for a while."""
-    task = "" if silence.task is None else f" with task {silence.task}"
-    logger.warning(
-        "pool %r: worker %d (pid %s), %s%s, has not beaten for %.3g s: it is stopped, swapped out, "
-        "or foreign code holds its interpreter's lock; past %g s (heartbeat_timeout) it is killed",
-        pool,
-        silence.worker,
-        silence.pid,
-        silence.stage,
-        task,
-        silence.seconds,
-        silence.limit,
-    )
+class LogLines:
+    """Logs for one pool.
 
+    Args:
+        pool: Its name.
+    """
 
-def log_memory(pool: str, report: ReportMemory) -> None:
-    """A worker is large."""
-    task = "" if report.task is None else f" with {report.task}"
-    logger.warning(
-        "pool %r: worker %d (pid %s), %s%s, uses %s with its descendants, more than %s%s",
-        pool,
-        report.worker,
-        report.pid,
-        report.stage,
-        task,
-        size_text(report.used),
-        size_text(report.limit),
-        "; it is replaced" if report.is_limit else " (memory_warning)",
-    )
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._counts: Counter[str] = Counter()
 
+    def failure(self, error: WarmpoolError, consequence: str) -> None:
+        """A worker failed to get, or to stay, warm."""
+        cause = error.__cause__
+        text = f"; cause: {cause}" if cause is not None else ""
+        worker = getattr(error, "worker_id", None)
+        count = self._count(f"{type(error).__name__} {error!s}{text}")
+        if count > ALL_OF and count & (count - 1):
+            return
+        folded = ""
+        if count > ALL_OF:
+            folded = f" (the {count}th like it; those since the last one told of are not logged)"
+        logger.warning(
+            "pool %r: %s; %s%s%s",
+            self._pool,
+            error,
+            consequence,
+            text,
+            folded,
+            extra=self._facts(worker),
+        )
 
-def log_abandoned(pool: str, worker: int) -> None:
-    """A worker could not be killed."""
-    logger.error(
-        "pool %r: worker %d outlived SIGKILL (an uninterruptible system call?) and is left behind",
-        pool,
-        worker,
-    )
+    def _count(self, text: str) -> int:
+        # Numbers differ, of the worker, its process and its age; and so do addresses.
+        key = re.sub(r"0x[0-9a-f]+|[0-9.]+(e-?\d+)?", "#", text)
+        if len(self._counts) >= _MOST_KINDS and key not in self._counts:
+            self._counts.clear()
+        self._counts[key] += 1
+        return self._counts[key]
 
+    def silence(self, report: ReportSilence) -> None:
+        """A worker has not beaten for a while."""
+        task = "" if report.task is None else f" with task {report.task}"
+        logger.warning(
+            "pool %r: worker %d (pid %s), %s%s, has not beaten for %.3g s: it is stopped, swapped "
+            "out, or foreign code holds its interpreter's lock; past %g s (heartbeat_timeout) it "
+            "is killed",
+            self._pool,
+            report.worker,
+            report.pid,
+            report.stage,
+            task,
+            report.seconds,
+            report.limit,
+            extra=self._facts(report.worker, report.task),
+        )
 
-def log_given_up(pool: str, worker: int) -> None:
-    """A worker was killed for what a thread of the host did."""
-    logger.warning(
-        "pool %r: worker %d is killed: the thread that took it for a task is stopped half way; the "
-        "task runs elsewhere",
-        pool,
-        worker,
-    )
+    def memory(self, report: ReportMemory) -> None:
+        """A worker is large."""
+        task = "" if report.task is None else f" with {report.task}"
+        logger.warning(
+            "pool %r: worker %d (pid %s), %s%s, uses %s with its descendants, more than %s%s",
+            self._pool,
+            report.worker,
+            report.pid,
+            report.stage,
+            task,
+            size_text(report.used),
+            size_text(report.limit),
+            "; it is replaced" if report.is_limit else " (memory_warning)",
+            extra=self._facts(report.worker, report.task),
+        )
 
+    def abandoned(self, worker: int) -> None:
+        """A worker could not be killed."""
+        logger.error(
+            "pool %r: worker %d outlived SIGKILL (an uninterruptible system call?) and is left "
+            "behind",
+            self._pool,
+            worker,
+            extra=self._facts(worker),
+        )
 
-def log_collapse(pool: str, error: BaseException) -> None:
-    """A bug of ours."""
-    logger.critical(
-        "pool %r has ended by an internal error, please report it", pool, exc_info=error
-    )
+    def given_up(self, worker: int) -> None:
+        """A worker was killed for what a thread of the host did."""
+        logger.warning(
+            "pool %r: worker %d is killed: the thread that took it for a task is stopped half way; "
+            "the task runs elsewhere",
+            self._pool,
+            worker,
+            extra=self._facts(worker),
+        )
+
+    def collapse(self, error: BaseException) -> None:
+        """A bug of ours."""
+        logger.critical(
+            "pool %r has ended by an internal error, please report it",
+            self._pool,
+            exc_info=error,
+            extra=self._facts(None),
+        )
+
+    def _facts(self, worker: int | None, task: Any = None) -> dict[str, Any]:
+        return {"pool": self._pool, "worker": worker, "task": task}

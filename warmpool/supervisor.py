@@ -34,7 +34,7 @@ from collections.abc import Callable
 from typing import Any
 
 from warmpool import events as ev
-from warmpool import forkguard, loglines
+from warmpool import forkguard
 from warmpool.answer import Waiters, supervise
 from warmpool.census import Census
 from warmpool.core import Core
@@ -46,6 +46,7 @@ from warmpool.inbox import Inbox
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
 from warmpool.lending import MOST_LEASES, Lender
+from warmpool.loglines import LogLines
 from warmpool.loop import Loop
 from warmpool.notices import Notice, WorkerFailed
 from warmpool.parker import Parkers
@@ -86,6 +87,7 @@ class Supervisor:
         self._loop = Loop()
         self.inbox: Inbox[Item] = Inbox(self._loop.wake, self._reject)
         self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self.inbox.post)
+        self._lines = LogLines(name)
         self._helpers = Helpers(
             name,
             smallest_limit(settings) or 0,
@@ -96,7 +98,7 @@ class Supervisor:
             self._fleet,
             self._loop,
             self.inbox.post,
-            lambda worker: self._helpers.log(loglines.log_given_up, name, worker),
+            lambda worker: self._helpers.log(self._lines.given_up, worker),
         )
         self._settler = Settler(name, self._helpers.callbacks, self._helpers.announcer)
         self._follow_ups: deque[ev.Event] = deque()
@@ -177,7 +179,7 @@ class Supervisor:
             # lives on, every waiter is answered, every worker killed.
             self.collapse = error
             self.health = ev.Health.BROKEN
-            self._helpers.log(loglines.log_collapse, self.name, error)
+            self._helpers.log(self._lines.collapse, error)
         finally:
             self._finish()
 
@@ -259,8 +261,8 @@ class Supervisor:
             ev.DropTask: self._settler.drop,
             ev.AnswerWarm: self._answer_warm,
             ev.ReportFailure: self._report,
-            ev.ReportSilence: lambda command: report(loglines.log_silence, self.name, command),
-            ev.ReportMemory: lambda command: report(loglines.log_memory, self.name, command),
+            ev.ReportSilence: lambda command: report(self._lines.silence, command),
+            ev.ReportMemory: lambda command: report(self._lines.memory, command),
             ev.Tell: lambda command: self._helpers.tell(command.notice),
             ev.ChangeHealth: self._change_health,
             ev.EndPool: lambda _command: self.inbox.end(),
@@ -290,7 +292,7 @@ class Supervisor:
 
     def _abandon_worker(self, command: ev.AbandonWorker) -> None:
         self._fleet.abandon(command.worker)
-        self._helpers.log(loglines.log_abandoned, self.name, command.worker)
+        self._helpers.log(self._lines.abandoned, command.worker)
 
     # ------------------------------------------------------------------ commands about waiters
 
@@ -306,7 +308,7 @@ class Supervisor:
         self._helpers.tell(
             WorkerFailed(now, failure.worker, failure.pid, error, command.consequence)
         )
-        self._helpers.log(loglines.log_failure, self.name, error, command.consequence)
+        self._helpers.log(self._lines.failure, error, command.consequence)
 
     def _change_health(self, command: ev.ChangeHealth) -> None:
         self.last_failure = command.cause
@@ -322,7 +324,7 @@ class Supervisor:
                 end()
             except BaseException as error:
                 # After a collapse, whose cause may be met here again: the rest has to be done.
-                self._helpers.log(loglines.log_collapse, self.name, error)
+                self._helpers.log(self._lines.collapse, error)
         self.is_over = True
         if self._at_end is not None:
             self._at_end()

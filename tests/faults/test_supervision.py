@@ -89,6 +89,20 @@ def test_a_task_that_only_computes_is_left_alone(make_pool: MakePool, start_meth
     assert future.info.attempts == 1
 
 
+def test_its_title_tells_what_a_worker_does(
+    make_pool: MakePool, start_method: str, gate: Gate
+) -> None:
+    pool = make_pool(1, name="painters", heartbeat_interval=0.05)
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    until(lambda: processes.command_line(pid) == "warmpool: painters 1 [idle]", "it is idle")
+    future = pool.submit(hold, gate)
+    gate.arrived()
+    until(lambda: processes.command_line(pid) == "warmpool: painters 1 [busy 2]", "it is busy")
+    gate.open()
+    assert outcome(future) is None
+    until(lambda: processes.command_line(pid) == "warmpool: painters 1 [idle]", "it is idle again")
+
+
 STALLED = """
     import os, sys, time
     from warmpool import WarmPool
