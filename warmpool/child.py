@@ -12,12 +12,14 @@ not see to that. What happens before any code of the user's is in :mod:`warmpool
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -44,6 +46,7 @@ class Endpoints:
         inherited: Descriptors that the pickled initializer refers to (queues, locks).
         pickler: The pool's.
         title: What the title of the process begins with.
+        log_level: From it on, what is logged here is forwarded; None: nothing.
         copied: Whether this process is a copy of the host (``fork``), with the host's handlers
             and hooks.
         interpreter: Whether the process is an interpreter of its own (``spawn``), which ends like
@@ -58,6 +61,7 @@ class Endpoints:
         "inherited",
         "initializer",
         "interpreter",
+        "log_level",
         "pickler",
         "title",
     )
@@ -71,6 +75,7 @@ class Endpoints:
         inherited: tuple[payload.Descriptor, ...] = (),
         pickler: str = "pickle",
         title: str = "warmpool",
+        log_level: int | None = None,
         *,
         copied: bool = False,
         interpreter: bool = False,
@@ -82,6 +87,7 @@ class Endpoints:
         self.inherited = inherited
         self.pickler = pickler
         self.title = title
+        self.log_level = log_level
         self.copied = copied
         self.interpreter = interpreter
 
@@ -104,6 +110,8 @@ def main(endpoints: Endpoints) -> None:
     channel = _Channel(os.dup(endpoints.data.fileno()))
     endpoints.data.close()
     interruptions = _Interruptions(recorder, title)  # Before a task can come.
+    if endpoints.log_level is not None:
+        _forward_logs(endpoints.log_level, channel, interruptions, title)
     channel.send(wire.HELLO, 0, b"")
     if _initialize(channel, endpoints):
         title.stage = "idle"
@@ -115,6 +123,19 @@ def main(endpoints: Endpoints) -> None:
     if not endpoints.interpreter:
         # Only an interpreter of its own runs these by itself.
         atexit._run_exitfuncs()
+
+
+def _forward_logs(
+    level: int, channel: _Channel, interruptions: _Interruptions, title: Title
+) -> None:
+    from warmpool.forwarding import Forwarder
+
+    channel.share()
+    Forwarder(
+        level,
+        lambda body: channel.send(wire.LOG, title.task, body),
+        interruptions.held_off,
+    ).install()
 
 
 def _drop_inherited_state() -> None:
@@ -153,7 +174,7 @@ _SMALL = 1 << 16
 
 
 class _Channel:
-    """Blocking reading and writing of messages. *Threads:* the main thread alone."""
+    """Blocking reading and writing of messages. *Threads:* the main one; see :meth:`share`."""
 
     # By a socket's own calls, not read() and write(): a task may close all descriptors that it does
     # not know, and open a file that gets the number. That must not get our frames; it makes these
@@ -163,6 +184,9 @@ class _Channel:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.settimeout(None)  # Whatever __main__ has made the default.
         self._owner = os.getpid()
+        self._lock: threading.Lock | None = None
+        self._sender: int | None = None
+        self._waiting: deque[tuple[int, int, bytes | memoryview]] = deque()
         self._reader = wire.Reader(wire.TO_WORKER)
         self._messages: list[wire.Message] = []
         self._poll = select.poll()
@@ -186,8 +210,27 @@ class _Channel:
                 raise MemoryError(self._reader.broken)
         return self._messages.pop(0)
 
+    def share(self) -> None:
+        """From here on other threads than the main one may send, too."""
+        self._lock = threading.Lock()
+
     def send(self, kind: int, task: int, body: bytes | memoryview) -> None:
         """Write a message, for as long as it takes."""
+        if self._lock is None:
+            self._send(kind, task, body)
+            return
+        self._waiting.append((kind, task, body))
+        if self._sender == threading.get_ident():
+            return  # A signal handler of the task's logs, in the middle of a message: after it.
+        with self._lock:
+            self._sender = threading.get_ident()
+            try:
+                while self._waiting:
+                    self._send(*self._waiting.popleft())
+            finally:
+                self._sender = None
+
+    def _send(self, kind: int, task: int, body: bytes | memoryview) -> None:
         if os.getpid() != self._owner:
             # Way out: user code forked, and the copy returned into our loop. It must not answer
             # in the worker's place. Nobody observes it but that code.
@@ -274,6 +317,20 @@ class _Interruptions:
             # A signal in between raises here, which is still within the caller's try; once only.
             self._running = 0
             self._title.task = 0
+
+    @contextlib.contextmanager
+    def held_off(self) -> Iterator[None]:
+        """Do not raise in here, but after it."""
+        running = 0
+        if threading.current_thread() is threading.main_thread():
+            running, self._running = self._running, 0
+        try:
+            yield
+        finally:
+            if running:
+                self._running = running
+                if self._recorder.interrupted == running:
+                    self._raise()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self._running and self._recorder.interrupted == self._running:

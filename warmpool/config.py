@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import multiprocessing
 import os
@@ -116,6 +117,7 @@ def settings(
     heartbeat_timeout: float | None,
     memory_limit: int | None,
     memory_warning: int | None,
+    forwards_logs: bool = False,
     is_observed: bool = False,
 ) -> Settings:
     """Check the options that the core needs.
@@ -160,8 +162,22 @@ def settings(
         worker_lifetime,
         memory_limit,
         memory_warning,
+        forwards_logs,
         is_observed,
     )
+
+
+def log_level(forward_logs: bool | int) -> int | None:
+    """The level from which on workers' log records are forwarded, None if they are not.
+
+    Raises:
+        TypeError: It is neither a truth value nor a level.
+    """
+    if not isinstance(forward_logs, int):
+        raise TypeError(f"forward_logs must be True, False or a level, not {forward_logs!r}")
+    if isinstance(forward_logs, bool):
+        return logging.getLogger().getEffectiveLevel() if forward_logs else None
+    return forward_logs
 
 
 def usable_cpus() -> int:

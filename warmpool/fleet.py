@@ -43,7 +43,7 @@ _SAID: dict[int, _Made] = {
     wire.RETURNED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RETURNED, body),
     wire.RAISED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RAISED, body),
 }
-assert frozenset(_SAID) == wire.FROM_WORKER
+assert frozenset(_SAID) | {wire.LOG} == wire.FROM_WORKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Fleet:
         launcher: Makes the launcher, given where it reports.
         initializer: The body of every worker's first message.
         handle: Takes an event to the core.
+        pass_on: Takes a worker's log record, and the task that it has.
         post: Takes a report of the launcher's thread to the supervisor's.
     """
 
@@ -82,10 +83,12 @@ class Fleet:
         launcher: Callable[[Callable[[int, WorkerProcess | BaseException], None]], Launcher],
         initializer: bytes,
         handle: Callable[[ev.Event], None],
+        pass_on: Callable[[int, int, bytes | bytearray], None],
         post: Callable[[Launched], None],
     ) -> None:
         self._loop = loop
         self._handle = handle
+        self._pass_on = pass_on
         self._post = post
         self._initializer = initializer
         self._launcher = launcher(self._launched)
@@ -300,7 +303,10 @@ class Fleet:
         except BlockingIOError:
             return False
         for kind, task, body in messages:
-            self._handle(_SAID[kind](worker, task, body))
+            if kind == wire.LOG:
+                self._pass_on(worker, task, body)
+            else:
+                self._handle(_SAID[kind](worker, task, body))
         if held.channel.broken is not None:
             self._unwatch_data(held)
             last = held.process.recorder.last_started

@@ -10,6 +10,7 @@ from warmpool.announcer import Announcer
 from warmpool.callbacks import CallbackRunner
 from warmpool.notices import Notice
 from warmpool.observer import Observer
+from warmpool.relay import Relay
 from warmpool.sampler import Sampler
 from warmpool.thread import Starter
 
@@ -24,12 +25,14 @@ class Helpers:
         callbacks: Calls callbacks and log handlers.
         announcer: Tells who waits for a future otherwise than in ``result()``.
         sampler: Reads memory.
+        relay: Handles workers' log records.
         observer: Tells ``on_event``, None if there is none.
 
     Args:
         pool: The pool's name.
         memory_limit: For the sampler.
         on_event: For the observer.
+        relays: Whether there is anything to do for the relay.
         report_memory: For the sampler.
     """
 
@@ -38,14 +41,17 @@ class Helpers:
         pool: str,
         memory_limit: int,
         on_event: Callable[[Notice], object] | None,
+        relays: bool,
         report_memory: Callable[[int, int | None], None],
     ) -> None:
+        self._relays = relays
         self._starter = starter = Starter(f"{pool}-starter")
         self.callbacks = CallbackRunner(f"{pool}-callbacks", starter)
         self.announcer = Announcer(self.callbacks, pool, starter)
         self.sampler = Sampler(pool, memory_limit, starter, report_memory)
         self.observer = None if on_event is None else Observer(on_event, pool, starter)
-        self._own = (self.announcer, self.sampler) + (
+        self.relay = Relay(pool, starter)
+        self._own = (self.announcer, self.sampler, self.relay) + (
             () if self.observer is None else (self.observer,)
         )
 
@@ -58,6 +64,8 @@ class Helpers:
         self._starter.open()
         self.callbacks.open()
         self.announcer.open()
+        if self._relays:
+            self.relay.open()
         if self.observer is not None:
             self.observer.open()
 
@@ -98,7 +106,7 @@ class Helpers:
 
     def finish(self, deadline: float) -> None:
         """Wait until nobody is left to be told, as long as that goes on. *Threads:* any; blocks."""
-        for runner in (self.announcer, self.callbacks, self.observer):
+        for runner in (self.announcer, self.callbacks, self.relay, self.observer):
             if runner is not None:
                 runner.finish(max(0.0, deadline - time.monotonic()))
 

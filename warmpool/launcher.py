@@ -41,6 +41,7 @@ class Launcher:
         pickled: For those that pickle it: its descriptors are handed to each worker.
         heartbeat_interval: Seconds between two heartbeats of a worker.
         pool: The pool's name, for those of processes and thread.
+        log_level: From it on, workers forward what is logged in them; None: nothing.
         report: Called on the launcher's thread with a worker's number and its process, or what
             went wrong. Must not block.
     """
@@ -53,6 +54,7 @@ class Launcher:
         pickler: str,
         heartbeat_interval: float,
         pool: str,
+        log_level: int | None,
         report: Report,
     ) -> None:
         self._method = method
@@ -61,6 +63,7 @@ class Launcher:
         self._pickler = pickler
         self._heartbeat_interval = heartbeat_interval
         self._pool = pool
+        self._log_level = log_level
         self._report = report
         self._requests: queue.SimpleQueue[int | WorkerProcess | None] = queue.SimpleQueue()
         self._abandoned: set[int] = set()
@@ -122,6 +125,7 @@ class Launcher:
             self._pickler,
             self._heartbeat_interval,
             self._pool,
+            self._log_level,
             self._report,
         )
         heir._abandoned = self._abandoned
@@ -225,6 +229,7 @@ class Launcher:
                 tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
                 self._pickler,
                 f"warmpool: {self._pool} {worker}",
+                self._log_level,
                 copied=self._method.name == "fork",
                 interpreter=self._method.name == "spawn",
             )

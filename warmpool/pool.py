@@ -37,15 +37,14 @@ class WarmPool(Submitting):
     names. Every future settles, every place in the pool is refilled, and :meth:`close` ends.
 
     Args:
-        max_workers: How many workers; never more processes than that. Default: the usable CPUs.
+        max_workers: Never more processes than that. Default: the usable CPUs.
         mp_context: A ``multiprocessing`` context, for its start method.
         initializer: Runs in every worker's main thread before it is ready.
         initargs: Its arguments.
         max_tasks_per_child: Tasks after which a worker is replaced; 1: a fresh, warm process for
             every task; None: no limit.
-        start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``. Default: the safest and fastest
-            here. ``"template"`` is not implemented yet.
-        preload: Not implemented yet.
+        start_method: ``"forkserver"`` (the default), ``"spawn"`` or ``"fork"``.
+        preload: Not implemented yet, nor is the start method ``"template"``.
         min_idle: Workers that are kept ready ahead of demand; more are started for tasks that wait.
             None: all of ``max_workers``.
         idle_timeout: Seconds without a task after which a worker above ``min_idle`` is retired.
@@ -53,8 +52,7 @@ class WarmPool(Submitting):
         worker_lifetime: Seconds (give or take a tenth) after which a worker is retired, between
             tasks, when its replacement is warm; where ``max_workers`` leaves no room for that, one
             worker at a time is replaced. None: never.
-        init_timeout: Seconds from the start of a worker's process to its being ready; past it the
-            worker is killed and replaced.
+        init_timeout: Seconds from a worker's start to its being ready; past it, it is replaced.
         task_timeout: Seconds that a task may run, from dispatch; past it its worker is killed and
             the future fails with :class:`~warmpool.TaskTimeout`. None: no limit.
         queue_timeout: Seconds that a task may wait for a worker. None: no limit.
@@ -75,6 +73,8 @@ class WarmPool(Submitting):
         name: For messages, threads and processes.
         on_event: Called with a frozen value of :mod:`warmpool.notices` for each thing that happens,
             in order, on a thread of its own; what it cannot keep up with is dropped, and counted.
+        forward_logs: A level, True for the root logger's: from it on, workers' log records are
+            handled here, by the loggers of their names, with ``pool``, ``worker`` and ``task``.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -110,6 +110,7 @@ class WarmPool(Submitting):
         pickler: str | None = None,
         name: str | None = None,
         on_event: Callable[[Any], object] | None = None,
+        forward_logs: bool | int = False,
     ) -> None:
         config.refuse_what_does_nothing_yet(
             preload=preload,
@@ -127,6 +128,7 @@ class WarmPool(Submitting):
             heartbeat_timeout=heartbeat_timeout,
             memory_limit=memory_limit,
             memory_warning=memory_warning,
+            forwards_logs=(log_level := config.log_level(forward_logs)) is not None,
             is_observed=on_event is not None,
         )
         if initializer is not None and not callable(initializer):
@@ -159,6 +161,7 @@ class WarmPool(Submitting):
                     pickler_name,
                     beat_interval(heartbeat_interval, heartbeat_timeout),
                     name,
+                    log_level,
                     report,
                 ),
                 b"" if pickled is None else pickled.body,

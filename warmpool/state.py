@@ -42,6 +42,7 @@ class Settings:
     worker_lifetime: float | None = None
     memory_limit: int | None = None
     memory_warning: int | None = None
+    forwards_logs: bool = False
     is_observed: bool = False
     """Whether there is somebody who wants to be told of everything."""
     restart: RestartPolicy = field(default_factory=RestartPolicy)

@@ -86,13 +86,21 @@ class Supervisor:
         self._core = Core(settings, random.Random().random)
         self._loop = Loop()
         self.inbox: Inbox[Item] = Inbox(self._loop.wake, self._reject)
-        self._fleet = Fleet(self._loop, launcher, initializer, self._handle, self.inbox.post)
         self._lines = LogLines(name)
         self._helpers = Helpers(
             name,
             smallest_limit(settings) or 0,
             on_event,
+            settings.forwards_logs,
             lambda worker, used: self.inbox.post(ev.MemoryRead(worker, used)),
+        )
+        self._fleet = Fleet(
+            self._loop,
+            launcher,
+            initializer,
+            self._handle,
+            self._helpers.relay.pass_on,
+            self.inbox.post,
         )
         self.lender = Lender(
             self._fleet,

@@ -4,7 +4,7 @@ A message is a header of 17 bytes (kind, task, length of the body; little-endian
 arrives is data (I13): the header is parsed without pickle, an unknown kind is refused at its first
 byte, and memory grows with what has arrived, never with what a header promises.
 
-Kinds lie above 0xF7, where neither text in UTF-8 nor the headers of ``multiprocessing`` begin, so
+Kinds lie above 0xF6, where neither text in UTF-8 nor the headers of ``multiprocessing`` begin, so
 that stray output on the channel is seen at once for what it is.
 """
 
@@ -25,9 +25,10 @@ READY: Final = 0xFC
 INITIALIZER_RAISED: Final = 0xFD
 RETURNED: Final = 0xFE
 RAISED: Final = 0xFF
+LOG: Final = 0xF7
 
 TO_WORKER: Final = frozenset({INITIALIZE, RUN, STOP})
-FROM_WORKER: Final = frozenset({HELLO, READY, INITIALIZER_RAISED, RETURNED, RAISED})
+FROM_WORKER: Final = frozenset({HELLO, READY, INITIALIZER_RAISED, RETURNED, RAISED, LOG})
 
 MAX_BODY: Final = 1 << 36
 """64 GiB: far above any real payload; a header above it is a lie."""

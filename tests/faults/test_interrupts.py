@@ -163,6 +163,7 @@ def _all_ended() -> bool:
     return all(desk.has_ended for desk in list(lifetime._running) if desk.name == "interrupted")
 
 
+@pytest.mark.timeout(300)  # A pool for each line.
 @pytest.mark.parametrize("start_method", ["forkserver"])
 def test_the_making_of_a_pool(start_method: str) -> None:
     def action() -> None:

@@ -113,6 +113,8 @@ def test_the_signature_is_the_contract():
         "pickler",
         "name",
         "on_event",
+        # Beyond the contract:
+        "forward_logs",
     ]
     assert parameters["init_timeout"].default == 60.0
     assert parameters["grace"].default == 5.0

@@ -63,6 +63,7 @@ def launcher(method, reports):
         "pickle",
         1.0,
         "test",
+        None,
         lambda worker, outcome: reports.put((worker, str(outcome))),
     )
     launcher.open()
