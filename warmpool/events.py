@@ -146,6 +146,8 @@ class WorkerExited:
     """The last task that the worker noted as started in its flight recorder, 0 for none."""
     stack: str | None = None
     """What its fault handler has written, if it has."""
+    out_of_memory: bool = False
+    """Whether the kernel's out-of-memory killer was at work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def _describe(failure: Failure) -> str:
                 f"{worker} broke the protocol while {stage}{up}: it {failure.detail}; it was killed"
             )
     began = "" if failure.started or failure.stage != "busy" else "; its task had not started"
-    exit_ = exit_text(failure.exitcode)
+    exit_ = exit_text(failure.exitcode, failure.detail)
     guard = ""
     if failure.stage == "starting" and failure.exitcode == 1:
         guard = (
@@ -166,8 +166,8 @@ def size_text(bytes_: int) -> str:
     return f"{size:.4g} {unit}"
 
 
-def exit_text(exitcode: int | None) -> str:
-    """An exit status in words."""
+def exit_text(exitcode: int | None, certain: str | None = None) -> str:
+    """An exit status in words; ``certain`` says by whom, if that is known."""
     if exitcode is None:
         return "its exit status is unknown, somebody else collected it"
     if exitcode >= 0:
@@ -176,5 +176,7 @@ def exit_text(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
     except ValueError:
         name = f"signal {-exitcode}"
+    if certain is not None:
+        return f"it was killed by {name}, {certain}"
     hint = " (if nobody here sent it: the kernel's out-of-memory killer?)" if exitcode == -9 else ""
     return f"it was killed by {name}{hint}"

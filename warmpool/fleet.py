@@ -7,6 +7,7 @@ calls. *Threads:* everything here is the supervisor's alone (I1), but for :meth:
 from __future__ import annotations
 
 import functools
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from warmpool.channel import CHUNK, Channel
 from warmpool.launcher import Launcher
 from warmpool.lease import Lease
 from warmpool.loop import READ, WRITE, Loop
+from warmpool.oom import OomCounter
 from warmpool.process import WorkerProcess
 
 STATUS_RETRY = 0.002
@@ -99,6 +101,7 @@ class Fleet:
         self._killed_unborn: set[int] = set()
         # Invariant: workers to be killed whose process has not been handed over.
         self._scratch = bytearray(CHUNK)
+        self._oom = OomCounter()
 
     def open(self) -> None:
         """Start the launcher's thread. *Threads:* the pool's maker."""
@@ -207,6 +210,7 @@ class Fleet:
 
     def beats(self, workers: Iterable[int]) -> dict[int, int]:
         """How often these workers have beaten."""
+        self._oom.look()
         return {worker: self._held[worker].process.recorder.beats for worker in workers}
 
     def _send(self, held: _Held, kind: int, task: int, body: Any) -> None:
@@ -339,8 +343,13 @@ class Fleet:
             self._loop.forget(held.status_watch)
         del self._held[worker]
         recorder = held.process.recorder
+        exitcode = held.process.exitcode
         exited = ev.WorkerExited(
-            worker, held.process.exitcode, recorder.last_started, recorder.stacks() or None
+            worker,
+            exitcode,
+            recorder.last_started,
+            recorder.stacks() or None,
+            out_of_memory=exitcode == -signal.SIGKILL and self._oom.has_grown,
         )
         self._release(held)
         self._handle(exited)

@@ -28,6 +28,8 @@ _REASONS = {
 """Why a worker is gone that was killed for a failure."""
 
 
+_OUT_OF_MEMORY = "by the kernel's out-of-memory killer, as its counter says"
+
 _OUR_DECISIONS = frozenset({FailureKind.UNRESPONSIVE, FailureKind.OUT_OF_MEMORY})
 """Ends of warm workers that are logged: no task's limit tells its owner of them."""
 
@@ -210,6 +212,7 @@ class Staffing(Queueing):
             exitcode=event.exitcode,
             started=started,
             stack=event.stack,
+            detail=_OUT_OF_MEMORY if event.out_of_memory else None,
         )
         task = None if worker.task is None else self._end_run(worker)
         if started or self.roster.proved_itself(worker, self._now):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +112,21 @@ def test_memory_that_workers_share_counts_once(make_pool: MakePool, start_method
     assert pool.submit(len, b"abc").result(BOUND) == 3
     assert pool.stats().worker_exits == {}
     del shared
+
+
+def test_a_kill_by_the_kernel_for_want_of_memory_is_told_of_for_certain(
+    make_pool: MakePool,
+    start_method: str,
+    gate: Gate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("oom_kill 0\n")
+    monkeypatch.setattr("warmpool.oom._own_path", lambda: str(events))
+    pool = make_pool(1)
+    future = pool.submit(gate.hold)
+    pid = gate.arrived()
+    events.write_text("oom_kill 1\n")
+    os.kill(pid, signal.SIGKILL)
+    assert "by the kernel's out-of-memory killer, as its counter says" in str(outcome(future))
