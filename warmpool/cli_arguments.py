@@ -36,8 +36,8 @@ class UsageError(Exception):
     """The arguments do not make sense; the text names the argument."""
 
 
-def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """Return the parser of the whole command line, and that of ``warmpool map`` within it."""
+def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of the whole command line, and those of the commands within it."""
     parser = argparse.ArgumentParser(
         prog="warmpool",
         description="Run a function over lines of input in supervised, pre-warmed processes.",
@@ -93,23 +93,44 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         default=True,
         help="tell on standard error how it goes: by a bar on a terminal, else by lines",
     )
-    return parser, command
+    top = commands.add_parser(
+        "top",
+        help="show the pools of this user on this machine, live",
+        description="Show every pool that was made with WarmPool(..., monitor=True): its workers, "
+        "queue and rates; also of a host that hangs, and the last state of one that died.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--once", action="store_true", help="print one look as plain text")
+    top.add_argument("--json", action="store_true", help="print one look as JSON")
+    top.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=_seconds,
+        default=1.0,
+        help="between two looks (default: %(default)s)",
+    )
+    return parser, {"map": command, "top": top}
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
-    """Return the arguments, and the parser of ``warmpool map`` for what is wrong with them.
+    """Return the arguments, and the parser of their command for what is wrong with them.
 
     Ends the process if they are no arguments, or ask for help.
     """
-    parser, map_parser = _make_parsers()
+    parser, commands = _make_parsers()
     arguments, rest = parser.parse_known_args(argv)
+    command = commands[arguments.command]
+    if arguments.command != "map":
+        if rest:
+            command.error(f"unrecognized arguments: {' '.join(rest)}")
+        return arguments, command
     # argparse gives FILE its values with the first run of positionals: those that come after an
     # option are left over.
     end = rest.index("--") if "--" in rest else len(rest)
     if unknown := [word for word in rest[:end] if word.startswith("-") and word != "-"]:
-        map_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.files += rest[:end] + rest[end + 1 :]
-    return arguments, map_parser
+    return arguments, command
 
 
 def _workers(text: str) -> int:

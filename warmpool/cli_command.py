@@ -43,11 +43,15 @@ def run(argv: Sequence[str] | None = None) -> int:
         KeyboardInterrupt: Ctrl-C while there was nothing to be written.
     """
     try:
-        arguments, map_parser = parse(argv)
+        arguments, parser = parse(argv)
         try:
+            if arguments.command == "top":
+                from warmpool import cli_top
+
+                return cli_top.run(arguments)
             return _run_map(arguments)
         except UsageError as error:
-            map_parser.error(str(error))
+            parser.error(str(error))
     except SystemExit as leaving:  # argparse's way to say that it has answered the user itself
         return leaving.code if isinstance(leaving.code, int) else _USAGE
     except BrokenPipeError:

@@ -180,6 +180,16 @@ def log_level(forward_logs: bool | int) -> int | None:
     return forward_logs
 
 
+def about(pool: str, start_method: str, max_workers: int) -> dict[str, Any]:
+    """What ``warmpool top`` is told of a pool once and for all."""
+    return {
+        "pool": pool,
+        "pid": os.getpid(),
+        "start_method": start_method,
+        "max_workers": max_workers,
+    }
+
+
 def usable_cpus() -> int:
     """The CPUs that this process may use, which is not all of the machine's in a container."""
     if hasattr(os, "sched_getaffinity"):

@@ -149,16 +149,9 @@ class Desk:
             return Census(self.health)
         if supervisor.is_this_thread():
             return supervisor.census()  # A finalizer that the garbage collector runs there.
-        counted: list[Census] = []
-        answer = Answer()
-
-        def count() -> None:
-            counted.append(supervisor.census())
-            answer.give()
-
-        self._post(count)
-        self._await(answer, None)
-        return counted[0] if counted else supervisor.census()
+        if self.is_foreign or not may_wait():
+            return supervisor.census()
+        return supervisor.ask_census()
 
     # ------------------------------------------------------------------ the end
 

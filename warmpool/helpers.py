@@ -10,6 +10,7 @@ from warmpool.announcer import Announcer
 from warmpool.callbacks import CallbackRunner
 from warmpool.notices import Notice
 from warmpool.observer import Observer
+from warmpool.publishing import Publisher
 from warmpool.relay import Relay
 from warmpool.sampler import Sampler
 from warmpool.thread import Starter
@@ -34,6 +35,7 @@ class Helpers:
         on_event: For the observer.
         relays: Whether there is anything to do for the relay.
         report_memory: For the sampler.
+        publisher: Tells ``warmpool top``, None if nobody is to be told.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Helpers:
         on_event: Callable[[Notice], object] | None,
         relays: bool,
         report_memory: Callable[[int, int | None], None],
+        publisher: Publisher | None,
     ) -> None:
         self._relays = relays
         self._starter = starter = Starter(f"{pool}-starter")
@@ -51,8 +54,13 @@ class Helpers:
         self.sampler = Sampler(pool, memory_limit, starter, report_memory)
         self.observer = None if on_event is None else Observer(on_event, pool, starter)
         self.relay = Relay(pool, starter)
-        self._own = (self.announcer, self.sampler, self.relay) + (
-            () if self.observer is None else (self.observer,)
+        self._publisher = publisher
+        others = (self.observer, publisher)
+        self._own = (
+            self.announcer,
+            self.sampler,
+            self.relay,
+            *(other for other in others if other is not None),
         )
 
     def open(self) -> None:
@@ -66,8 +74,9 @@ class Helpers:
         self.announcer.open()
         if self._relays:
             self.relay.open()
-        if self.observer is not None:
-            self.observer.open()
+        for other in (self.observer, self._publisher):
+            if other is not None:
+                other.open()
 
     def log(self, function: Callable[..., object], *args: Any) -> None:
         """Call what logs. *Threads:* any; never blocks."""

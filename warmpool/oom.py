@@ -16,8 +16,8 @@ class OomCounter:
     """Looks at the counter. *Threads:* one; reads a file that is no file, and so never waits.
 
     Args:
-        path: Of the cgroup's ``memory.events`` (before cgroups were unified: the memory controller's
-            ``memory.oom_control``); None: of this process's.
+        path: Of the cgroup's ``memory.events``, or of the older ``memory.oom_control``; None: of
+            this process's.
     """
 
     def __init__(self, path: str | None = None) -> None:

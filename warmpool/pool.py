@@ -39,19 +39,16 @@ class WarmPool(Submitting):
     Args:
         max_workers: Never more processes than that. Default: the usable CPUs.
         mp_context: A ``multiprocessing`` context, for its start method.
-        initializer: Runs in every worker's main thread before it is ready.
-        initargs: Its arguments.
+        initializer, initargs: Runs in every worker's main thread before it is ready.
         max_tasks_per_child: Tasks after which a worker is replaced; 1: a fresh, warm process for
             every task; None: no limit.
         start_method: ``"forkserver"`` (the default), ``"spawn"`` or ``"fork"``.
         preload: Not implemented yet, nor is the start method ``"template"``.
         min_idle: Workers that are kept ready ahead of demand; more are started for tasks that wait.
             None: all of ``max_workers``.
-        idle_timeout: Seconds without a task after which a worker above ``min_idle`` is retired.
-            None: never.
+        idle_timeout: Seconds after which an unused worker above ``min_idle`` is retired.
         worker_lifetime: Seconds (give or take a tenth) after which a worker is retired, between
-            tasks, when its replacement is warm; where ``max_workers`` leaves no room for that, one
-            worker at a time is replaced. None: never.
+            tasks, when its replacement is warm or, without room for that, one at a time.
         init_timeout: Seconds from a worker's start to its being ready; past it, it is replaced.
         task_timeout: Seconds that a task may run, from dispatch; past it its worker is killed and
             the future fails with :class:`~warmpool.TaskTimeout`. None: no limit.
@@ -75,6 +72,7 @@ class WarmPool(Submitting):
             in order, on a thread of its own; what it cannot keep up with is dropped, and counted.
         forward_logs: A level, True for the root logger's: from it on, workers' log records are
             handled here, by the loggers of their names, with ``pool``, ``worker`` and ``task``.
+        monitor: Whether ``warmpool top`` can see the pool.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -111,6 +109,7 @@ class WarmPool(Submitting):
         name: str | None = None,
         on_event: Callable[[Any], object] | None = None,
         forward_logs: bool | int = False,
+        monitor: bool = False,
     ) -> None:
         config.refuse_what_does_nothing_yet(
             preload=preload,
@@ -166,6 +165,7 @@ class WarmPool(Submitting):
                 ),
                 b"" if pickled is None else pickled.body,
                 on_event,
+                config.about(name, method.name, settings.max_workers) if monitor else None,
             )
         except BaseException:
             if pickled is not None:

@@ -35,7 +35,7 @@ from typing import Any
 
 from warmpool import events as ev
 from warmpool import forkguard
-from warmpool.answer import Waiters, supervise
+from warmpool.answer import Answer, Waiters, supervise
 from warmpool.census import Census
 from warmpool.core import Core
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
@@ -51,6 +51,7 @@ from warmpool.loop import Loop
 from warmpool.notices import Notice, WorkerFailed
 from warmpool.parker import Parkers
 from warmpool.process import WorkerProcess
+from warmpool.publishing import Publisher
 from warmpool.settling import Settler
 from warmpool.state import Settings, smallest_limit
 from warmpool.thread import DaemonThread
@@ -68,6 +69,7 @@ class Supervisor:
         launcher: Makes the launcher, given where it reports.
         initializer: The body of every worker's first message.
         on_event: Told of everything, if the settings say so.
+        about: What is published of the pool, beside the census; None: nothing is.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Supervisor:
         launcher: LauncherMaker,
         initializer: bytes,
         on_event: Callable[[Notice], object] | None = None,
+        about: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.health = ev.Health.WARMING
@@ -93,6 +96,7 @@ class Supervisor:
             on_event,
             settings.forwards_logs,
             lambda worker, used: self.inbox.post(ev.MemoryRead(worker, used)),
+            None if about is None else Publisher(name, about, self.ask_census),
         )
         self._fleet = Fleet(
             self._loop,
@@ -145,6 +149,19 @@ class Supervisor:
     def census(self) -> Census:
         """Count what there is. *Threads:* the supervisor's, or any once it is over."""
         return self._core.census(time.monotonic())
+
+    def ask_census(self) -> Census:
+        """As :meth:`census`. *Threads:* any but the supervisor's; blocks shortly."""
+        counted: list[Census] = []
+        answer = Answer()
+
+        def count() -> None:
+            counted.append(self.census())
+            answer.give()
+
+        self.inbox.post(count)
+        answer.wait(None)
+        return counted[0]
 
     def is_this_thread(self) -> bool:
         """Whether it is the supervisor's thread that asks."""

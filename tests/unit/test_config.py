@@ -115,6 +115,7 @@ def test_the_signature_is_the_contract():
         "on_event",
         # Beyond the contract:
         "forward_logs",
+        "monitor",
     ]
     assert parameters["init_timeout"].default == 60.0
     assert parameters["grace"].default == 5.0
