@@ -142,8 +142,12 @@ class Desk:
             raise answer.error
         return True
 
-    def census(self) -> Census:
-        """Count what there is, at one instant. Blocks shortly."""
+    def census(self, timeout: float | None = None) -> Census:
+        """Count what there is, at one instant. Blocks shortly.
+
+        Raises:
+            TimeoutError: There is no answer within the timeout, in seconds.
+        """
         supervisor = self._supervisor
         if not self._is_open:
             return Census(self.health)
@@ -151,7 +155,7 @@ class Desk:
             return supervisor.census()  # A finalizer that the garbage collector runs there.
         if self.is_foreign or not may_wait():
             return supervisor.census()
-        return supervisor.ask_census()
+        return supervisor.ask_census(timeout)
 
     # ------------------------------------------------------------------ the end
 

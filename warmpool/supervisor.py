@@ -150,8 +150,12 @@ class Supervisor:
         """Count what there is. *Threads:* the supervisor's, or any once it is over."""
         return self._core.census(time.monotonic())
 
-    def ask_census(self) -> Census:
-        """As :meth:`census`. *Threads:* any but the supervisor's; blocks shortly."""
+    def ask_census(self, timeout: float | None = None) -> Census:
+        """As :meth:`census`. *Threads:* any but the supervisor's; blocks shortly.
+
+        Raises:
+            TimeoutError: There is no answer within the timeout, in seconds.
+        """
         counted: list[Census] = []
         answer = Answer()
 
@@ -160,7 +164,8 @@ class Supervisor:
             answer.give()
 
         self.inbox.post(count)
-        answer.wait(None)
+        if not answer.wait(timeout) and not counted:
+            raise TimeoutError(f"pool {self.name!r} has not answered within {timeout} s")
         return counted[0]
 
     def is_this_thread(self) -> bool:
