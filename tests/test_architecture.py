@@ -76,6 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "supervisor",
         "views",
     },
+    "metrics": {"config", "families", "pool"},
+    "families": {"census", "events", "lifecycle"},
     "views": {"config", "future", "mapping"},
     "stats": {"census", "events"},
     "config": {"payload", "start", "state"},
