@@ -46,7 +46,7 @@ FAMILIES = {
 STATES = {"starting", "initializing", "idle", "busy", "stopping", "killing"}
 OUTCOMES = {"returned", "raised", "cancelled"} | {
     *("pool_closed", "pool_saturated", "pool_broken", "queue_timeout", "died", "kill_requested"),
-    *("broke_protocol", "task_timeout", "unresponsive"),
+    *("broke_protocol", "out_of_memory", "task_timeout", "unresponsive"),
 }
 REASONS = {
     *("recycled", "unused", "aged", "closed", "initializer_failed", "died", "timed_out", "killed"),
