@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from warmpool.events import Health
 
@@ -61,3 +61,7 @@ class Census:
     runs: Total = Total()
     warm_ups: Total = Total()
     details: tuple[WorkerInfo, ...] = ()
+
+    def of_the_past(self, health: Health) -> Census:
+        """The same when nothing of it is left: after a collapse, the core stands still."""
+        return replace(self, health=health, workers={}, details=(), queued=0, running=0)

@@ -138,11 +138,13 @@ def is_quiet() -> bool:
 
 
 def _others_start_a_process() -> bool:
-    me = threading.get_ident()
-    for thread, frame in sys._current_frames().items():
-        at = frame if thread != me else None
+    frames = sys._current_frames()
+    # In a variable of its own, a frame would be a circle, with all that called it: the pool that is
+    # being made would not end when it is forgotten, but when the garbage collector comes by.
+    frames.pop(threading.get_ident(), None)
+    for at in frames.values():
         while at is not None:
             if at.f_code in _STARTS_A_PROCESS:
                 return True
-            at = at.f_back
+            at = at.f_back  # type: ignore[assignment]
     return False

@@ -8,6 +8,7 @@ case.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 _ROOT = "/sys/fs/cgroup"
 
@@ -35,11 +36,10 @@ class OomCounter:
 
     def _read(self) -> int:
         try:
-            with open(self._path) as file:
-                for line in file:
-                    name, _, count = line.partition(" ")
-                    if name == "oom_kill":
-                        return int(count)
+            for line in Path(self._path).read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
         except (OSError, ValueError):
             pass  # Another system, an older kernel, the root of all cgroups: nothing is known.
         return 0
@@ -48,16 +48,15 @@ class OomCounter:
 def _own_path() -> str:
     candidates: list[str] = []
     try:
-        with open("/proc/self/cgroup") as file:
-            for line in file:
-                hierarchy, controllers, path = line.rstrip("\n").split(":", 2)
-                # In a container, the path may be one outside of it.
-                paths = (path.lstrip("/"), "")
-                if hierarchy == "0":
-                    candidates += (os.path.join(_ROOT, path, "memory.events") for path in paths)
-                elif "memory" in controllers.split(","):
-                    folder = os.path.join(_ROOT, "memory")
-                    candidates += (os.path.join(folder, p, "memory.oom_control") for p in paths)
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            hierarchy, controllers, path = line.split(":", 2)
+            # In a container, the path may be one outside of it.
+            paths = (path.lstrip("/"), "")
+            if hierarchy == "0":
+                candidates += (os.path.join(_ROOT, path, "memory.events") for path in paths)
+            elif "memory" in controllers.split(","):
+                folder = os.path.join(_ROOT, "memory")
+                candidates += (os.path.join(folder, p, "memory.oom_control") for p in paths)
     except (OSError, ValueError):
         pass  # As above.
     return next(filter(os.path.exists, candidates), os.devnull)

@@ -132,7 +132,8 @@ class PoolState:
 
     def _start_failed(self, worker: Worker, failure: Failure) -> None:
         roster = self.roster
-        worker.reason = ExitReason.INITIALIZER_FAILED
+        if worker.ready_at is None:
+            worker.reason = ExitReason.INITIALIZER_FAILED
         unwell = roster.count_failure(worker, failure, self._now)
         consequence = f"failure {roster.slots[worker.slot].failures} in a row of its slot"
         if unwell and roster.broken_at is None and not roster.in_states(WARM):

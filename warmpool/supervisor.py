@@ -148,7 +148,8 @@ class Supervisor:
 
     def census(self) -> Census:
         """Count what there is. *Threads:* the supervisor's, or any once it is over."""
-        return self._core.census(time.monotonic())
+        census = self._core.census(time.monotonic())
+        return census if self.collapse is None else census.of_the_past(self.health)
 
     def ask_census(self, timeout: float | None = None) -> Census:
         """As :meth:`census`. *Threads:* any but the supervisor's; blocks shortly.
@@ -160,13 +161,15 @@ class Supervisor:
         answer = Answer()
 
         def count() -> None:
-            counted.append(self.census())
-            answer.give()
+            try:
+                counted.append(self.census())
+            finally:
+                answer.give()
 
         self.inbox.post(count)
         if not answer.wait(timeout) and not counted:
             raise TimeoutError(f"pool {self.name!r} has not answered within {timeout} s")
-        return counted[0]
+        return counted[0] if counted else self.census()
 
     def is_this_thread(self) -> bool:
         """Whether it is the supervisor's thread that asks."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 from collections.abc import Callable
 
 from tests.helpers import processes, tasks
@@ -59,3 +62,28 @@ def test_aged_workers_are_replaced_between_tasks(make_pool: MakePool, start_meth
     processes.wait_gone(pid)
     until(lambda: pool.stats().worker_exits.get("aged", 0) >= 1, "it is counted")
     assert pool.submit(tasks.own_pid).result(BOUND) != pid
+
+
+def test_a_forgotten_pool_ends_without_the_help_of_the_garbage_collector(
+    start_method: str,
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        pool = WarmPool(1, start_method=start_method)
+        pid = pool.submit(tasks.own_pid).result(BOUND)
+        del pool
+        processes.wait_gone(pid)
+    finally:
+        gc.enable()
+
+
+def test_a_worker_that_is_killed_just_when_it_is_ready_has_died(
+    make_pool: MakePool, start_method: str
+) -> None:
+    pool = make_pool(1)
+    pool.wait_warm(BOUND)
+    pid = pool.stats().details[0].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pool.stats().worker_exits == {"died": 1}, "it is counted")
