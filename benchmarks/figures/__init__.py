@@ -1,6 +1,6 @@
 """What is measured.  A new figure is one more entry in its module's `FIGURES`."""
 
-from benchmarks.figures import death, round_trip, start, throughput, time_limit
+from benchmarks.figures import death, idle, round_trip, start, throughput, time_limit
 from benchmarks.figures.base import Figure
 
 # The order of the table.
@@ -10,4 +10,5 @@ FIGURES: tuple[Figure, ...] = (
     *start.FIGURES,
     *death.FIGURES,
     *time_limit.FIGURES,
+    *idle.FIGURES,
 )

@@ -14,6 +14,7 @@ class Unit(enum.Enum):
     MICROSECONDS = "µs"
     MILLISECONDS = "ms"
     PER_SECOND = "/s"
+    PERCENT = "% of a core"
 
     def show(self, seconds: float) -> str:
         match self:
@@ -21,6 +22,8 @@ class Unit(enum.Enum):
                 return f"{seconds * 1e6:,.1f}"
             case Unit.MILLISECONDS:
                 return f"{seconds * 1e3:,.2f}"
+            case Unit.PERCENT:
+                return f"{seconds * 100:.3f}"
             case Unit.PER_SECOND:
                 return f"{1 / seconds:,.0f}"
 
