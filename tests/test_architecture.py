@@ -132,7 +132,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "parker",
     },
     "lending": {"events", "fleet", "lease", "loop"},
-    "lease": {"events", "future", "wire"},
+    "lease": {"channel", "events", "future", "wire"},
     "loglines": {"callbacks", "errors", "events", "failures"},
     "sampler": {"callbacks", "memory", "thread"},
     "memory": set(),
@@ -150,6 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oom": set(),
     "failures": {"errors", "events", "payload", "stacks"},
     "launcher": {
+        "channel",
         "child",
         "early",
         "forkguard",

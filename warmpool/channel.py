@@ -1,14 +1,18 @@
 """The supervisor's end of a data channel: non-blocking, framed, fair (I3).
 
 ``Connection.recv()`` blocks on half a message though ``poll()`` was true, and ``send()`` of a
-megabyte blocks until a worker reads, which a stopped one never does. So the connection's
-descriptor is used in non-blocking mode, and what does not fit now waits here.
+megabyte blocks until a worker reads, which a stopped one never does. So the descriptor of the
+connection is used as the socket that it is, each call of which says that it may not block; and that
+it raises no SIGPIPE, which command-line tools give its deadly default again. What does not fit now
+waits here.
 """
 
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
+import socket
 from collections import deque
 from multiprocessing.connection import Connection
 
@@ -19,22 +23,44 @@ CHUNK = 1 << 18
 
 _BUFFERS_AT_ONCE = 16
 
+AT_ONCE: int = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+
 FOR_THE_MOMENT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
 """Why a write may fail that succeeds later: the socket, or the kernel's memory, is full."""
+
+
+class End(socket.socket):
+    """The supervisor's end, closed with the last reference to it: see :mod:`warmpool.lease`."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def make_ends() -> tuple[End, Connection]:
+    """A new channel: the supervisor's end and the worker's."""
+    ours, theirs = multiprocessing.Pipe()
+    try:
+        end = End(fileno=os.dup(ours.fileno()))
+        end.setblocking(False)  # Whatever the application has made the default.
+        return end, theirs
+    except BaseException:
+        theirs.close()
+        raise
+    finally:
+        ours.close()
 
 
 class Channel:
     """One worker's data channel. *Threads:* the supervisor's alone (I1).
 
     Args:
-        connection: The supervisor's end.
+        end: The supervisor's end.
         scratch: At least :data:`CHUNK` bytes to read into, shared by all channels of a thread.
     """
 
-    def __init__(self, connection: Connection, scratch: bytearray) -> None:
-        self.descriptor = connection.fileno()
-        os.set_blocking(self.descriptor, False)
-        self._connection = connection
+    def __init__(self, end: socket.socket, scratch: bytearray) -> None:
+        self.descriptor = end.fileno()
+        self._socket = end
         self._scratch = memoryview(scratch)[:CHUNK]
         self._reader = wire.Reader(wire.FROM_WORKER)
         self._outgoing: deque[memoryview] = deque()
@@ -46,7 +72,7 @@ class Channel:
             # One write for the usual message: the worker wakes up once.
             try:
                 message = head + body
-                written = os.write(self.descriptor, message)
+                written = self._socket.send(message, AT_ONCE)
             except (BrokenPipeError, ConnectionResetError):
                 return True  # Dead or dying; its pidfd tells (I4).
             except OSError as error:
@@ -75,7 +101,8 @@ class Channel:
         outgoing = self._outgoing
         try:
             while outgoing:
-                written = os.writev(self.descriptor, [outgoing[i] for i in range(_span(outgoing))])
+                parts = [outgoing[i] for i in range(_span(outgoing))]
+                written = self._socket.sendmsg(parts, (), AT_ONCE)
                 while written and written >= len(outgoing[0]):
                     written -= len(outgoing.popleft())
                 if written:
@@ -93,7 +120,7 @@ class Channel:
             BlockingIOError: Nothing is there.
         """
         try:
-            count = os.readv(self.descriptor, [self._scratch])
+            count = self._socket.recv_into(self._scratch, CHUNK, AT_ONCE)
         except ConnectionResetError:
             # The worker died with something unread; what it had written may be lost with it.
             return [], True
@@ -105,9 +132,9 @@ class Channel:
         return self._reader.broken
 
     def close(self) -> None:
-        """Let go of the connection, which the loop has forgotten already (I6)."""
+        """Let go of the socket, which the loop has forgotten already (I6)."""
         self._outgoing.clear()
-        del self._connection  # Closed with the last reference: see warmpool.lease.
+        del self._socket  # Closed with the last reference: see warmpool.lease.
 
 
 def _none_for_now(error: OSError) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from warmpool import forkguard, payload, recorder
+from warmpool import channel, forkguard, payload, recorder
 from warmpool.child import Endpoints
 from warmpool.early import Early
 from warmpool.process import WorkerProcess, open_death_watch
@@ -211,7 +211,7 @@ class Launcher:
             undo.callback(ours.close)
             handed_over.callback(theirs.close)
             with forkguard.making():
-                data, childs_data = multiprocessing.Pipe()
+                data, childs_data = channel.make_ends()
                 ours.add(data.close)
                 theirs.add(childs_data.close)
                 lifeline, childs_lifeline = multiprocessing.Pipe()

@@ -13,11 +13,11 @@ worker that is neither idle nor known to be busy.
 
 from __future__ import annotations
 
-import os
-from multiprocessing.connection import Connection
+import socket
 from typing import Any
 
 from warmpool import wire
+from warmpool.channel import AT_ONCE
 from warmpool.events import TaskSpec
 from warmpool.future import TaskFuture
 
@@ -51,22 +51,22 @@ class Submission:
 class Lease:
     """The right to hand one task to one idle worker.
 
-    Made revoked. It holds a reference to the connection, which nobody closes otherwise than by
+    Made revoked. It holds a reference to the socket, which nobody closes otherwise than by
     letting go of it: a submitter that was stopped just before it writes must not write into a
     stranger's descriptor of the same number.
 
     Args:
         worker: The worker's number.
         pid: Its process.
-        connection: The supervisor's end of its data channel.
+        end: The supervisor's end of its data channel.
     """
 
-    __slots__ = ("_connection", "_holder", "pid", "worker")
+    __slots__ = ("_holder", "_socket", "pid", "worker")
 
-    def __init__(self, worker: int, pid: int, connection: Connection) -> None:
+    def __init__(self, worker: int, pid: int, end: socket.socket) -> None:
         self.worker = worker
         self.pid = pid
-        self._connection = connection
+        self._socket = end
         self._holder: dict[str, Submission | None] = {"is": None}
 
     def lend(self) -> None:
@@ -93,7 +93,7 @@ class Lease:
         body = submission.payload
         frame = wire.header(wire.RUN, submission.spec.id, len(body)) + body
         try:
-            written = os.write(self._connection.fileno(), frame)
+            written = self._socket.send(frame, AT_ONCE)
         except (BrokenPipeError, ConnectionResetError):
             return None  # Dead or dying; its pidfd tells (I4).
         except OSError:

@@ -22,6 +22,7 @@ import errno
 import multiprocessing.process
 import os
 import signal
+import socket
 import struct
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -73,7 +74,7 @@ class WorkerProcess:
         worker: int,
         process: BaseProcess,
         watch: int,
-        data: Connection,
+        data: socket.socket,
         lifeline: Connection,
         recorder: Recorder,
         *,

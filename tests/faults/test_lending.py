@@ -182,3 +182,28 @@ def test_a_close_answers_a_task_whose_submitter_is_stopped_half_way(make_pool, m
     go_on.set()
     stopped.join()
     assert futures[0].exception(BOUND) is not None
+
+
+def test_a_host_that_dies_of_sigpipe_does_not_die_of_a_worker(run_host, start_method):
+    """Command-line tools give SIGPIPE its default again, to end with the reader of their output."""
+    host = run_host(
+        """
+        import os, signal, sys
+        from warmpool import WarmPool
+        from tests.helpers import tasks
+
+        def main(method):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            with WarmPool(1, start_method=method) as pool:
+                for _ in range(20):
+                    os.kill(pool.submit(tasks.own_pid).result(20), signal.SIGKILL)
+                    pool.submit(bytes, 1 << 20).result(20)
+            print("alive", flush=True)
+
+        if __name__ == "__main__":
+            main(*sys.argv[1:])
+        """,
+        start_method,
+    )
+    assert host.line() == "alive"
+    assert host.wait() == 0

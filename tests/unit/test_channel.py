@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 
 import pytest
 
 from warmpool import wire
-from warmpool.channel import CHUNK, Channel
+from warmpool.channel import CHUNK, Channel, make_ends
 
 
 @pytest.fixture
 def ends():
-    ours, theirs = multiprocessing.Pipe()
+    ours, theirs = make_ends()
     channel = Channel(ours, bytearray(CHUNK))
     yield channel, theirs
     channel.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import threading
 
 import pytest
 
 from warmpool import wire
+from warmpool.channel import make_ends
 from warmpool.events import TaskSpec
 from warmpool.future import TaskFuture
 from warmpool.lease import LONGEST_FRAME, Lease, Submission
@@ -58,8 +58,7 @@ class Loop:
 
 @pytest.fixture
 def ends():
-    ours, theirs = multiprocessing.Pipe()
-    os.set_blocking(ours.fileno(), False)
+    ours, theirs = make_ends()
     yield ours, theirs
     ours.close()
     theirs.close()
