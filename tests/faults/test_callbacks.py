@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
@@ -113,3 +115,47 @@ def test_a_callback_added_late_is_called_at_once_and_each_is_called_once(
         future.add_done_callback(lambda _, called=called: called.set())
         assert called.wait(BOUND)
         assert calls == [future]
+
+
+def test_leaving_the_block_waits_for_callbacks_that_go_on(make_pool: MakePool) -> None:
+    """As Executor does; each takes a while, and all of them much longer than a moment."""
+    called: list[int] = []
+
+    def note(future: Future[int]) -> None:
+        pause.wait(0.02)  # Never set: it takes its time, as a callback may.
+        called.append(future.result())
+
+    pause = threading.Event()
+    with make_pool(1, start_method="fork") as pool:
+        for number in range(100):
+            pool.submit(tasks.echo, number).add_done_callback(note)
+    assert called == list(range(100))
+
+
+def test_a_future_that_nobody_holds_ends_on_a_thread_that_may_run_user_code(
+    make_pool: MakePool, start_method: str, gate: Gate
+) -> None:
+    ended_on: queue.SimpleQueue[str] = queue.SimpleQueue()
+    pool = make_pool(1, name="p")
+    for way in range(4):
+        future = pool.submit(hold, gate)
+        weakref.finalize(future, lambda: ended_on.put(threading.current_thread().name))
+        gate.arrived()
+        if way % 2:
+            future.add_done_callback(lambda _: None)
+        del future
+        gate.open()
+        assert ended_on.get(timeout=BOUND) != "p-supervisor"
+
+
+def test_threads_may_be_impossible_to_start_while_somebody_waits(
+    make_pool: MakePool, start_method: str
+) -> None:
+    """A signal handler may wait for the pool in the middle of Thread.start() or enumerate()."""
+    pool = make_pool(1)
+    pool.wait_warm(BOUND)
+    with threading._active_limbo_lock:  # type: ignore[attr-defined]
+        futures = [pool.submit(tasks.echo, number) for number in range(3)]
+        done, pending = wait(futures, BOUND)
+    assert not pending
+    assert {future.result() for future in done} == {0, 1, 2}

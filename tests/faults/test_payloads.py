@@ -269,3 +269,12 @@ def test_a_worker_that_dies_while_200_megabytes_go_to_it_is_replaced(
     # It cannot have started what it has not read.
     assert future.result(BOUND) == LARGE
     assert future.info.attempts == 2
+
+
+def test_to_submit_to_a_bounded_queue_decodes_nothing(make_pool: MakePool) -> None:
+    """It looks whether the task was refused; by then it may have its result."""
+    pool = make_pool(1, start_method="fork", max_queue=5)
+    for _ in range(200):
+        future = pool.submit(payloads.return_on_unpickling, tasks.whereabouts)
+        assert future._verdict is None
+        wait([future], BOUND)
