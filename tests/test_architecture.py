@@ -169,7 +169,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "servers": {"forkguard"},
     "process": {"recorder"},
     "channel": {"wire"},
-    "child": {"early", "errors", "forwarding", "payload", "recorder", "title", "wire"},
+    "child": {
+        "early",
+        "forwarding",
+        "interruptions",
+        "payload",
+        "recorder",
+        "title",
+        "wire",
+    },
+    "interruptions": {"errors", "recorder", "title"},
     "early": {"payload", "recorder"},
     "payload": {"errors"},
     "core": {"census", "deadlines", "ending", "events", "lifecycle", "oversight", "state"},
@@ -327,7 +336,16 @@ def test_a_worker_does_not_import_the_hosts_side():
         "warmpool",
         *(
             f"warmpool.{name}"
-            for name in ("child", "early", "errors", "payload", "recorder", "title", "wire")
+            for name in (
+                "child",
+                "early",
+                "errors",
+                "interruptions",
+                "payload",
+                "recorder",
+                "title",
+                "wire",
+            )
         ),
     }
 

@@ -12,21 +12,19 @@ not see to that. What happens before any code of the user's is in :mod:`warmpool
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import select
 import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any, NoReturn
 
 from warmpool import early, payload, wire
-from warmpool.errors import SoftTimeout
+from warmpool.interruptions import Interruptions
 from warmpool.recorder import INTERRUPT_SIGNAL, Recorder
 from warmpool.title import Title
 
@@ -109,7 +107,7 @@ def main(endpoints: Endpoints) -> None:
     _pid = os.getpid()
     channel = _Channel(os.dup(endpoints.data.fileno()))
     endpoints.data.close()
-    interruptions = _Interruptions(recorder, title)  # Before a task can come.
+    interruptions = Interruptions(recorder, title)  # Before a task can come.
     if endpoints.log_level is not None:
         _forward_logs(endpoints.log_level, channel, interruptions, title)
     channel.send(wire.HELLO, 0, b"")
@@ -126,7 +124,7 @@ def main(endpoints: Endpoints) -> None:
 
 
 def _forward_logs(
-    level: int, channel: _Channel, interruptions: _Interruptions, title: Title
+    level: int, channel: _Channel, interruptions: Interruptions, title: Title
 ) -> None:
     from warmpool.forwarding import Forwarder
 
@@ -270,7 +268,7 @@ def _initialize(channel: _Channel, endpoints: Endpoints) -> bool:
 
 
 def _serve(
-    channel: _Channel, recorder: Recorder, dumps: payload.Dumps, interruptions: _Interruptions
+    channel: _Channel, recorder: Recorder, dumps: payload.Dumps, interruptions: Interruptions
 ) -> None:
     receive, send, note_started = channel.receive, channel.send, recorder.note_started
     while True:
@@ -283,68 +281,6 @@ def _serve(
         send(answer, task, result)
         # Arguments and result are let go before the next wait, not after it.
         del body, result
-
-
-class _Interruptions:
-    """Raises :class:`~warmpool.SoftTimeout` in a task whose time has come.
-
-    By a signal, so that system calls that block are interrupted too; in the main thread, where
-    tasks run; and nowhere but in the function of the task: what is raised in this module's own code
-    would cost the worker.
-
-    Args:
-        recorder: Says which task is meant.
-        title: Is told of each task.
-    """
-
-    def __init__(self, recorder: Recorder, title: Title) -> None:
-        self._recorder = recorder
-        self._title = title
-        self._running = 0
-        signal.signal(INTERRUPT_SIGNAL, self._on_signal)
-
-    def call(
-        self, task: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Call a task's function, interruptibly."""
-        try:
-            self._title.task = self._running = task
-            # The signal may have come before there was anything to interrupt.
-            if self._recorder.interrupted == task:
-                self._raise()
-            return function(*args, **kwargs)
-        finally:
-            # A signal in between raises here, which is still within the caller's try; once only.
-            self._running = 0
-            self._title.task = 0
-
-    @contextlib.contextmanager
-    def held_off(self) -> Iterator[None]:
-        """Do not raise in here, but after it."""
-        running = 0
-        if threading.current_thread() is threading.main_thread():
-            running, self._running = self._running, 0
-        try:
-            yield
-        finally:
-            if running:
-                self._running = running
-                if self._recorder.interrupted == running:
-                    self._raise()
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._running and self._recorder.interrupted == self._running:
-            self._raise()
-
-    def _raise(self) -> NoReturn:
-        self._running = 0
-        limit, left = self._recorder.interruption
-        if limit is None:
-            reason = "its owner wants the task to end"
-        else:
-            reason = f"the task has reached its soft_timeout of {limit:g} s"
-        end = "" if left is None else f"; it is killed in {left:.3g} s"
-        raise SoftTimeout(f"{reason}: clean up and return{end}", limit=limit, left=left)
 
 
 _pid = 0
@@ -368,7 +304,7 @@ def _end_if_forked(error: BaseException) -> None:
 
 
 def run_task(
-    body: bytes | bytearray, dumps: payload.Dumps, task: int, interruptions: _Interruptions
+    body: bytes | bytearray, dumps: payload.Dumps, task: int, interruptions: Interruptions
 ) -> tuple[int, bytes | memoryview]:
     """Run one task and give the kind and body of its answer, whatever it does."""
     try:

@@ -95,7 +95,10 @@ class Core(Oversight):
         assert not self._out
         self._now = now
         self._handlers[type(event)](event)
-        self._adjust()
+        roster = self.roster
+        # Mostly there is nothing to adjust in a pool of a fixed size.
+        if self._is_elastic or roster.due or len(roster.workers) < len(roster.slots):
+            self._adjust()
         return self._commands()
 
     def census(self, now: float) -> Census:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Health(enum.Enum):
@@ -65,8 +65,7 @@ class Failure:
     story: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(NamedTuple):
     """A task as the core knows it. All durations are in seconds, None means no limit."""
 
     id: int

@@ -30,6 +30,8 @@ STACK_POLL = 0.001
 """Seconds between two looks whether a worker has written its stack."""
 STACK_PATIENCE = 0.2
 """Seconds that it has for that. Less than the core's patience."""
+FIRST_RETRY, LONGEST_RETRY = 0.01, 1.0
+"""Seconds after which a task is interrupted once more that has not noticed."""
 LAUNCH_PATIENCE = 0.5
 """Seconds that an abandoned start may still take before it is broken off."""
 LAST_WORDS = 1 << 22
@@ -65,6 +67,8 @@ class _Held:
     """Whether the data channel is watched. Not after its end, nor after garbage."""
     status_watch: int | None = None
     """Watched for a late exit status."""
+    interrupted: int = 0
+    """The task that is being interrupted, 0 for none."""
 
 
 class Fleet:
@@ -205,8 +209,21 @@ class Fleet:
 
     def interrupt(self, command: ev.InterruptTask) -> None:
         """Raise in a worker's task."""
-        process = self._held[command.worker].process
-        process.interrupt(command.task, command.limit, command.left)
+        held = self._held[command.worker]
+        held.interrupted = command.task
+        held.process.note_interruption(command.task, command.limit, command.left)
+        self._signal_interruption(command.worker, command.task, FIRST_RETRY)
+
+    def _signal_interruption(self, worker: int, task: int, pause: float) -> None:
+        held = self._held.get(worker)
+        if held is None or held.interrupted != task or held.process.recorder.raised == task:
+            return  # It has come to an end, one way or another.
+        held.process.signal_interruption()
+        # A signal that comes just before a system call does not interrupt that: Python notes it,
+        # and calls the handler when the call has returned, if ever.
+        longer = min(2 * pause, LONGEST_RETRY)
+        again = functools.partial(self._signal_interruption, worker, task, longer)
+        self._loop.call_at(time.monotonic() + pause, again)
 
     def beats(self, workers: Iterable[int]) -> dict[int, int]:
         """How often these workers have beaten."""
@@ -309,8 +326,10 @@ class Fleet:
         for kind, task, body in messages:
             if kind == wire.LOG:
                 self._pass_on(worker, task, body)
-            else:
-                self._handle(_SAID[kind](worker, task, body))
+                continue
+            if task == held.interrupted:
+                held.interrupted = 0
+            self._handle(_SAID[kind](worker, task, body))
         if held.channel.broken is not None:
             self._unwatch_data(held)
             last = held.process.recorder.last_started

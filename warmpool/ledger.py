@@ -20,7 +20,8 @@ class Sum:
     def add(self, seconds: float) -> None:
         """One more. A task taken by a lease may have started before the core heard of it."""
         self._count += 1
-        self._seconds += max(seconds, 0.0)
+        if seconds > 0.0:
+            self._seconds += seconds
 
     @property
     def total(self) -> Total:

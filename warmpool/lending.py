@@ -71,8 +71,9 @@ class Lender:
             if rest is not None:
                 self._post(functools.partial(self._fleet.send_rest, lease.worker, rest))
             spec = submission.spec
-            limits = [each for each in (spec.timeout, spec.soft_timeout) if each is not None]
-            if limits and now + min(limits) < self._wakes_at:
+            # The soft limit is the shorter one, if there are both.
+            limit = spec.timeout if spec.soft_timeout is None else spec.soft_timeout
+            if limit is not None and now + limit < self._wakes_at:
                 self._post(_look_again)
         except BaseException:
             # Ctrl-C. Whether the frame has gone is not known, and nobody has the future.

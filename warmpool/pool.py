@@ -7,10 +7,10 @@ import itertools
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Literal, TypeVar
 
-from warmpool import child, config, events, lifetime, payload
+from warmpool import config, events, lifetime, payload
 from warmpool.config import TaskOptions
 from warmpool.desk import Desk
 from warmpool.ending import ABANDON_AFTER
@@ -56,8 +56,7 @@ class WarmPool(Submitting):
         max_queue: Tasks that may wait; more make :meth:`submit` raise
             :class:`~warmpool.PoolSaturated`. None: no limit.
         grace: Seconds between asking a worker to stop and SIGKILL.
-        heartbeat_interval: Seconds between two heartbeats of a worker; at least four fit into the
-            timeout, whatever this is.
+        heartbeat_interval: Seconds between two heartbeats; at least four fit into the timeout.
         heartbeat_timeout: Seconds without a heartbeat after which a warm worker is killed and
             replaced, its task failing with :class:`~warmpool.WorkerUnresponsive`: it was stopped,
             swapped out, or foreign code held its interpreter's lock. A task that only keeps the
@@ -237,7 +236,7 @@ class WarmPool(Submitting):
             options.queue_timeout,
             options.retries,
             options.soft_timeout,
-            _name_of(args[0] if fn is child.run_chunk else fn),
+            fn.__qualname__ if type(fn) is FunctionType else _name_of(fn),
         )
         submission = Submission(spec, future, body)
         if self._settings.max_queue is None:
@@ -394,6 +393,7 @@ def _forget(desk: Desk) -> None:
 
 
 def _name_of(function: Any) -> str:
+    """What a task is called that is no plain function."""
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", None)

@@ -117,9 +117,12 @@ class WorkerProcess:
             return False
         return True
 
-    def interrupt(self, task: int, limit: float | None, left: float | None) -> None:
-        """Have the worker raise in its main thread, if it runs this task."""
+    def note_interruption(self, task: int, limit: float | None, left: float | None) -> None:
+        """Note for the worker which task is to be interrupted, and why."""
         self.recorder.interrupt(task, limit, left)
+
+    def signal_interruption(self) -> None:
+        """Have the worker raise in its main thread, if it runs that task."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             self._signal(INTERRUPT_SIGNAL)
 

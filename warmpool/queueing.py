@@ -115,7 +115,8 @@ class Queueing(Sizing):
                 self._retire_due()
             if self.book.queue:
                 self._assign()
-            self._has_become_idle()
+            if self._is_elastic:
+                self._has_become_idle()
         if self.ending.phase is not OPEN:
             self._wind_down()
 

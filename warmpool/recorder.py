@@ -30,7 +30,7 @@ _TASK = struct.Struct("<Q")
 _BEATS = struct.Struct("<Q")
 _FLAGS = struct.Struct("<B")
 _INTERRUPTION = struct.Struct("<dd")
-_TASK_AT, _BEATS_AT, _FLAGS_AT, _INTERRUPTED_AT, _INTERRUPTION_AT = 0, 8, 16, 24, 32
+_TASK_AT, _BEATS_AT, _FLAGS_AT, _INTERRUPTED_AT, _INTERRUPTION_AT, _RAISED_AT = 0, 8, 16, 24, 32, 48
 _STACKS_TO_BE_HAD = 1
 
 
@@ -82,6 +82,10 @@ class Recorder:
         limit, left = _INTERRUPTION.unpack_from(self._map, _INTERRUPTION_AT)
         return (None if limit < 0 else limit), (None if left < 0 else left)
 
+    def note_raised(self, task: int) -> None:
+        """The interruption has been raised in that task."""
+        _TASK.pack_into(self._map, _RAISED_AT, task)
+
     def note_stacks_to_be_had(self) -> None:
         """From here on :data:`STACK_SIGNAL` is answered."""
         _FLAGS.pack_into(self._map, _FLAGS_AT, _STACKS_TO_BE_HAD)
@@ -116,6 +120,12 @@ class Recorder:
         )
         # Last: the worker may look at any moment.
         _TASK.pack_into(self._map, _INTERRUPTED_AT, task)
+
+    @property
+    def raised(self) -> int:
+        """The last task in which an interruption was raised, 0 for none."""
+        task: int = _TASK.unpack_from(self._map, _RAISED_AT)[0]
+        return task
 
     def stacks(self) -> str:
         """What the worker's fault handler has written so far, as text."""

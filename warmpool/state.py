@@ -81,6 +81,7 @@ class PoolState:
         self.pulses = Pulses(settings.heartbeat_interval, settings.heartbeat_timeout)
         self._note = deadlines.add
         self._random = random
+        self._is_elastic = settings.min_idle is not None
         self._memory_at: float | None = None
         """When to look next at the workers' memory."""
         self._memory_asked: set[int] = set()
