@@ -1,24 +1,25 @@
 """What a pool with ``monitor=True`` publishes for ``warmpool top``.
 
 A file for each pool, written anew every second by a thread of its own: whoever reads it disturbs
-nobody, and finds the last state of a host that hangs or is dead. It belongs to the user alone.
+nobody, and finds the last state of a host that hangs or is dead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
+import enum
 import json
 import os
-import stat
-import tempfile
-import threading
+import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from warmpool import billboard
+from warmpool.birth import born
 from warmpool.callbacks import logger
 from warmpool.census import Census
 from warmpool.thread import DaemonThread
@@ -26,28 +27,8 @@ from warmpool.thread import DaemonThread
 FORMAT = 1
 INTERVAL = 1.0
 """Seconds between two snapshots."""
-
-_numbers = itertools.count(1)
-
-
-def directory() -> Path:
-    """Where the files are; it may not be there yet."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
-        return Path(runtime) / "warmpool"
-    return Path(tempfile.gettempdir()) / f"warmpool-{os.getuid()}"
-
-
-def check(path: Path) -> None:
-    """Refuse a directory in which somebody else could have put what is read, or read what is put.
-
-    Raises:
-        OSError: It is not there.
-        PermissionError: It is no directory, or another user's, or open to others.
-    """
-    found = os.lstat(path)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{path} has to be a directory of this user, with mode 0700")
+_RATE_SNAPSHOTS = 6
+"""The rate is that since the snapshot so many ago."""
 
 
 class Publisher:
@@ -63,8 +44,15 @@ class Publisher:
         self._pool = pool
         self._about = about
         self._ask = ask
-        self._path = directory() / f"{os.getpid()}-{next(_numbers)}.json"
-        self._ended = threading.Event()
+        # Containers may share the folder, and each has its own numbers of processes.
+        self._file = f"{os.getpid()}-{os.urandom(4).hex()}.json"
+        self._place: Path | None = None
+        self._settled: deque[tuple[float, int]] = deque(maxlen=_RATE_SNAPSHOTS)
+        self._is_told = False
+        # Not an Event, which has a lock inside. The garbage collector may run somebody's finalizer
+        # on the thread that holds it, and if that waited for the pool's end, the supervisor, which
+        # comes to close(), would wait for the lock.
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread = DaemonThread(self._run, f"{pool}-publisher")
 
     def open(self) -> None:
@@ -76,47 +64,69 @@ class Publisher:
         self._thread.start()
 
     def close(self) -> None:
-        """Have it end, and remove the file. Never blocks."""
-        self._ended.set()
+        """Have it end, and remove the file. *Threads:* any; never blocks."""
+        self._ended.put(None)
 
     def join(self, timeout: float) -> None:
         """Wait for its end, in seconds. *Threads:* others; blocks."""
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        import psutil
-
-        self._about["created"] = psutil.Process().create_time()
-        is_told = False
         try:
             while True:
+                self._try_to_publish()
                 try:
-                    self._write()
-                except OSError as error:
-                    if not is_told:
-                        is_told = True
-                        logger.warning(
-                            "pool %r cannot be seen by warmpool top: %s", self._pool, error
-                        )
-                if self._ended.wait(INTERVAL):
-                    return
+                    self._ended.get(timeout=INTERVAL)
+                except queue.Empty:
+                    continue
+                return
         finally:
-            with contextlib.suppress(OSError):  # It could not be written, either.
-                self._path.unlink()
+            self._remove()
 
-    def _write(self) -> None:
-        census = self._ask()
-        if census is None:
-            return
-        folder = self._path.parent
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        check(folder)
-        fields = dataclasses.asdict(census) | {"health": census.health.value}
-        snapshot = {"format": FORMAT, "at": time.monotonic(), **self._about, **fields}
-        # In one step: a reader finds the old one or the new one.
-        draft = self._path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "w") as file:
-            json.dump(snapshot, file)
-        os.replace(draft, self._path)
+    def _try_to_publish(self) -> None:
+        try:
+            census = self._ask()
+            if census is not None:
+                self._publish(json.dumps(self._snapshot(census), default=_plain))
+        except Exception as error:
+            # Whatever it is, the pool is none the worse for it; and the folder may be mended.
+            if not self._is_told:
+                self._is_told = True
+                logger.warning("pool %r cannot be seen by warmpool top: %s", self._pool, error)
+
+    def _snapshot(self, census: Census) -> dict[str, Any]:
+        now, settled = time.monotonic(), sum(census.tasks_settled.values())
+        since, before = self._settled[0] if self._settled else (now, settled)
+        self._settled.append((now, settled))
+        return {
+            "format": FORMAT,
+            "at": now,
+            # For what is left of a host that has died, maybe with the machine, whose monotonic
+            # clock starts anew.
+            "time": time.time(),
+            "born": born(os.getpid()),
+            "rate": (settled - before) / (now - since) if now > since else None,
+            **self._about,
+            **_plain(census),
+        }
+
+    def _publish(self, text: str) -> None:
+        place = billboard.places()[0]
+        with billboard.opened(place, make=True) as folder:
+            billboard.write(folder, self._file, text)
+        if place != self._place:
+            self._remove()
+            self._place = place
+
+    def _remove(self) -> None:
+        if self._place is not None:
+            with contextlib.suppress(OSError), billboard.opened(self._place) as folder:
+                billboard.remove(folder, self._file)
+
+
+def _plain(value: Any) -> Any:
+    # Not by dataclasses.asdict(), which copies all there is: for a thousand workers it holds the
+    # interpreter's lock for 30 ms.
+    if isinstance(value, enum.Enum):
+        return value.value
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

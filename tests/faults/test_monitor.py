@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
-from warmpool import WarmPool, watching
+from warmpool import WarmPool, billboard, birth, watching
 from warmpool.watching import Published
 
 MakePool = Callable[..., WarmPool]
@@ -55,7 +56,7 @@ def test_a_live_pool_is_seen_by_its_owner_alone(
     assert (published.facts["pool"], published.facts["pid"]) == ("painters", os.getpid())
     (busy,) = [worker for worker in published.facts["details"] if worker["task"] is not None]
     assert (busy["pid"], busy["task"], busy["task_name"]) == (pid, 1, "hold")
-    assert published.memory[pid] > 1 << 20
+    assert published.processes[pid].memory > 1 << 20
     (file,) = folder.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -89,13 +90,17 @@ def test_a_host_that_hangs_and_one_that_died_are_shown_as_they_last_were(
     os.kill(host.pid, signal.SIGSTOP)
     stopped = seen(lambda p: p.host is watching.Host.STOPPED, "it is stopped")
     assert stopped.facts["details"][0]["pid"] == worker
-    assert stopped.memory[worker] > 0
+    assert stopped.processes[worker].memory > 0
     host.kill()
     gone = seen(lambda p: p.host is watching.Host.GONE, "it is gone")
     assert gone.facts["details"][0]["pid"] == worker
-    assert gone.memory == {}
+    assert gone.processes == {}
     (file,) = folder.glob("*.json")
-    old = json.loads(file.read_text()) | {"at": 1e15}
+    # After the machine's next start its clock has not come that far: the time of day tells.
+    restarted = json.loads(file.read_text()) | {"at": 1e15}
+    file.write_text(json.dumps(restarted))
+    seen(lambda p: p.host is watching.Host.GONE and p.age < 3600, "it is still shown")
+    old = restarted | {"time": restarted["time"] - 2 * watching.FORGOTTEN_AFTER}
     file.write_text(json.dumps(old))
     assert watching.look() == []
     assert not file.exists()
@@ -140,65 +145,95 @@ def test_a_forked_copy_of_the_host_publishes_and_removes_nothing(
     assert len(list(folder.glob("*.json"))) == 1
 
 
-def _top(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "warmpool", "top", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BOUND,
-        **options,
+def test_a_host_that_hangs_with_the_gil_is_silent(
+    run_host: Callable[..., Host], folder: Path
+) -> None:
+    host = run_host(
+        """
+        import sys
+        from warmpool import WarmPool
+        from tests.helpers import tasks
+
+        if __name__ == "__main__":
+            with WarmPool(1, name="painters", monitor=True) as pool:
+                print(pool.submit(tasks.own_pid).result(), flush=True)
+                sys.stdin.readline()
+                tasks.hang_in_a_regular_expression()
+        """
     )
-
-
-def test_one_look_on_the_command_line(make_pool: MakePool, folder: Path) -> None:
-    assert "monitor=True" in _top("--once").stdout
-    pool = make_pool(1, start_method="fork", name="painters", monitor=True)
+    worker = int(host.line())
     seen(lambda p: p.facts["workers"] == {"idle": 1}, "it is published")
-    text = _top("--once")
-    assert text.returncode == 0
-    assert f"painters  READY  pid {os.getpid()} live  fork  1 of 1 workers" in text.stdout
-    (document,) = json.loads(_top("--json").stdout)
-    assert document["pool"] == pool.name
-    assert document["host"] == "live"
+    host.say()
+    silent = seen(lambda p: p.host is watching.Host.SILENT, "it says nothing")
+    assert silent.age > watching.SILENT_AFTER
+    assert silent.processes[worker].memory > 0
 
 
-def test_what_the_live_view_needs_is_said() -> None:
-    completed = _top(stdin=subprocess.DEVNULL)
-    assert completed.returncode == 2
-    assert "--once" in completed.stderr
-    assert "Traceback" not in completed.stderr
-    assert _top("--interval", "0").returncode == 2
+def test_a_worker_that_is_stopped_is_shown_as_that(make_pool: MakePool) -> None:
+    pool = make_pool(1, monitor=True)
+    pid = pool.submit(os.getpid).result(BOUND)
+    os.kill(pid, signal.SIGSTOP)
+    seen(lambda p: pid in p.processes and p.processes[pid].status == "stopped", "it is stopped")
+    os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("leave", ["q", "ctrl-c"])
-def test_the_live_view_on_a_terminal(make_pool: MakePool, leave: str) -> None:
-    pool = make_pool(1, start_method="fork", name="painters", monitor=True)
-    seen(lambda p: p.facts["workers"] == {"idle": 1}, "it is published")
-    controller, device = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "warmpool", "top", "--interval", "0.1"],
-        stdin=device,
-        stdout=device,
-        stderr=device,
-        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
-        start_new_session=True,
-    )
-    os.close(device)
-    shown = b""
-    while b"painters" not in shown:
-        shown += os.read(controller, 65536)
-    if leave == "q":
-        os.write(controller, b"q")
-    else:
-        process.send_signal(signal.SIGINT)
-    try:
-        while chunk := os.read(controller, 65536):
-            shown += chunk
-    except OSError:  # EIO: nobody has the device open any more.
-        pass
-    os.close(controller)
-    assert process.wait(BOUND) == 0
-    assert shown.rindex(b"\x1b[?1049l") > shown.rindex(b"\x1b[?1049h"), "the screen is back"
-    assert b"Traceback" not in shown
-    assert pool.available
+def test_pools_of_one_name_are_told_apart(make_pool: MakePool, folder: Path) -> None:
+    for _ in range(2):
+        make_pool(1, start_method="fork", name="painters", monitor=True)
+    until(lambda: len(watching.look()) == 2, "both are published")
+
+
+def test_hosts_that_were_started_in_different_ways_are_all_seen(
+    make_pool: MakePool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = [make_pool(1, start_method="fork", name="of a login", monitor=True)]
+    until(lambda: len(watching.look()) == 1, "it is published")
+    # The user logs out, the folder goes, and the host is left.
+    runtime = str(folder.parent)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", f"{runtime}/gone")
+    pools.append(make_pool(1, start_method="fork", name="of a timer", monitor=True))
+    until(lambda: not list(folder.iterdir()), "the first one has moved")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    until(lambda: len(watching.look()) == 2, "both are published")
+    for pool in pools:
+        pool.close(BOUND)
+    for place in billboard.places():
+        place.rmdir()
+
+
+def test_a_zombie_has_ended() -> None:
+    own = birth.born(os.getpid())
+    assert own is not None
+    assert own == birth.born(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert birth.born(child.pid) is None
+    child.wait()
+    assert birth.born(child.pid) is None
+
+
+def test_a_draft_is_removed_when_its_host_can_have_no_use_for_it(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    for name in ("old.json.new", "new.json.new"):
+        (folder / name).touch()
+    os.utime(folder / "old.json.new", (0, 0))
+    assert watching.look() == []
+    assert [path.name for path in folder.iterdir()] == ["new.json.new"]
+
+
+def test_a_finalizer_on_the_publishers_thread_may_wait_for_the_end(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(1, start_method="fork", monitor=True)
+    closed: list[str] = []
+
+    def finalize(*_: Any) -> list[Path]:
+        # As the garbage collector may run one, at any line of that thread.
+        pool.close(BOUND)
+        closed.append(threading.current_thread().name)
+        return []
+
+    monkeypatch.setattr("warmpool.publishing.billboard.places", finalize)
+    until(lambda: closed, "the pool is closed")
+    assert closed == [f"{pool.name}-publisher"]
+    monkeypatch.undo()
