@@ -26,10 +26,9 @@ STATUS_RETRY = 0.002
 """Seconds between two looks for an exit status that is late (I5)."""
 STATUS_PATIENCE = 0.25
 """Seconds after which a late exit status counts as lost."""
-STACK_POLL = 0.001
-"""Seconds between two looks whether a worker has written its stack."""
-STACK_PATIENCE = 0.2
-"""Seconds that it has for that. Less than the core's patience."""
+STACK_POLL, STACK_PATIENCE = 0.001, 0.2
+"""Seconds between two looks whether a worker has written its stack, and in all: less than the core
+gives it."""
 FIRST_RETRY, LONGEST_RETRY = 0.01, 1.0
 """Seconds after which a task is interrupted once more that has not noticed."""
 LAUNCH_PATIENCE = 0.5
@@ -217,7 +216,7 @@ class Fleet:
     def _signal_interruption(self, worker: int, task: int, pause: float) -> None:
         held = self._held.get(worker)
         if held is None or held.interrupted != task or held.process.recorder.raised == task:
-            return  # It has come to an end, one way or another.
+            return
         held.process.signal_interruption()
         # A signal that comes just before a system call does not interrupt that: Python notes it,
         # and calls the handler when the call has returned, if ever.
