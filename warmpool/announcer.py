@@ -28,6 +28,7 @@ class Announcer:
         self._callbacks = callbacks
         # Of its own: a callback that blocks must not delay those who wait.
         self._runner = CallbackRunner(f"{name}-announcer", starter)
+        self.has_none = self._runner.has_none
 
     def open(self) -> None:
         """Start the first thread: when it is needed, there may be none to be had.
@@ -43,11 +44,6 @@ class Announcer:
             self._runner.put(future.tell_waiters)
         while (callback := future.next_callback()) is not None:
             self._callbacks.put(callback, future)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody is left to be told."""
-        return self._runner.is_empty
 
     def relieve(self, now: float) -> float | None:
         """See to it that somebody does the telling; when to ask again (monotonic), or None."""

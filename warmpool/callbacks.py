@@ -41,6 +41,9 @@ class CallbackRunner:
         self._name = name
         self._starter = starter
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self.has_none = self._calls.empty
+        """Whether no call waits. The supervisor asks each time before it sleeps: so this is the
+        queue's own method."""
         self._threads: list[threading.Thread] = []
         self._current: dict[threading.Thread, float] = {}
         # Invariant: the keys are the threads within a call that count as serving.
@@ -69,11 +72,6 @@ class CallbackRunner:
     def waiting(self) -> int:
         """How many calls wait."""
         return self._calls.qsize()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no call waits."""
-        return self._calls.empty()
 
     def relieve(self, now: float) -> float | None:
         """Start another thread if calls wait and all threads are stuck in one.

@@ -182,7 +182,9 @@ class _Channel:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.settimeout(None)  # Whatever __main__ has made the default.
         self._owner = os.getpid()
-        self._lock: threading.Lock | None = None
+        self._lock = threading.Lock()
+        self.send: Callable[[int, int, bytes | memoryview], None] = self._send
+        """Write a message, of this kind and for this task, for as long as it takes."""
         self._sender: int | None = None
         self._waiting: deque[tuple[int, int, bytes | memoryview]] = deque()
         self._reader = wire.Reader(wire.TO_WORKER)
@@ -210,13 +212,9 @@ class _Channel:
 
     def share(self) -> None:
         """From here on other threads than the main one may send, too."""
-        self._lock = threading.Lock()
+        self.send = self._send_shared
 
-    def send(self, kind: int, task: int, body: bytes | memoryview) -> None:
-        """Write a message, for as long as it takes."""
-        if self._lock is None:
-            self._send(kind, task, body)
-            return
+    def _send_shared(self, kind: int, task: int, body: bytes | memoryview) -> None:
         self._waiting.append((kind, task, body))
         if self._sender == threading.get_ident():
             return  # A signal handler of the task's logs, in the middle of a message: after it.
@@ -234,10 +232,15 @@ class _Channel:
             # in the worker's place. Nobody observes it but that code.
             os._exit(0)
         head = wire.header(kind, task, len(body))
-        # One piece for the usual answer, which is small; a large body is not copied.
-        parts: list[bytes | memoryview] = [head + body] if len(body) < _SMALL else [head, body]
         try:
-            self._write(parts)
+            if len(body) >= _SMALL:
+                self._write([head, body])
+                return
+            # One piece for the usual answer, which is small; a large body is not copied.
+            message = head + body
+            written = self._socket.send(message)
+            if written < len(message):
+                self._write([memoryview(message)[written:]])
         except BrokenPipeError:
             # Way out: the host is gone.
             _leave_with_host()

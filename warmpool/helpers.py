@@ -54,6 +54,7 @@ class Helpers:
         self.sampler = Sampler(pool, memory_limit, starter, report_memory)
         self.observer = None if on_event is None else Observer(on_event, pool, starter)
         self.relay = Relay(pool, starter)
+        self._relieved = (self.callbacks, self.announcer, self.sampler)
         self._publisher = publisher
         others = (self.observer, publisher)
         self._own = (
@@ -96,8 +97,8 @@ class Helpers:
         Returns:
             When it has to wake up at the latest. *Threads:* the supervisor's; never blocks.
         """
-        for runner in (self.callbacks, self.announcer, self.sampler):
-            if not runner.is_empty:
+        for runner in self._relieved:
+            if not runner.has_none():
                 again = runner.relieve(time.monotonic())
                 if again is not None and (earliest is None or again < earliest):
                     earliest = again

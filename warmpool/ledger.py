@@ -11,22 +11,21 @@ from warmpool.events import ExitReason
 class Sum:
     """Adds up durations."""
 
-    __slots__ = ("_count", "_seconds")
+    __slots__ = ("count", "seconds")
 
     def __init__(self) -> None:
-        self._count = 0
-        self._seconds = 0.0
+        self.count = 0
+        self.seconds = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more. A task taken by a lease may have started before the core heard of it."""
-        self._count += 1
-        if seconds > 0.0:
-            self._seconds += seconds
+        """One more."""
+        self.count += 1
+        self.seconds += seconds
 
     @property
     def total(self) -> Total:
         """What there is so far."""
-        return Total(self._count, self._seconds)
+        return Total(self.count, self.seconds)
 
 
 class Ledger:

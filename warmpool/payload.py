@@ -14,7 +14,7 @@ import struct
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context, reduction
-from threading import get_ident
+from threading import current_thread, main_thread
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -81,23 +81,24 @@ def load_task(
     body: bytes | bytearray,
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """Unpickle a task in a worker."""
-    _loading.append(get_ident())
+    global _is_loading
+    _is_loading = True
     try:
         task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = pickle.loads(body)
     finally:
-        _loading.clear()
+        _is_loading = False
     return task
 
 
 loads = pickle.loads
 
-_loading: list[int] = []
-"""The thread that unpickles in this worker, while it does."""
+_is_loading = False
+"""Whether the main thread of this worker unpickles."""
 
 
 def is_loading() -> bool:
     """Whether this thread is unpickling a task or an initializer, which may import modules."""
-    return get_ident() in _loading
+    return _is_loading and current_thread() is main_thread()
 
 
 # ------------------------------------------------------------------------------- errors
@@ -310,11 +311,12 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
 def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor]) -> Initializer:
     """Unpickle an initializer in a worker."""
     _inherited[:] = inherited
-    _loading.append(get_ident())
+    global _is_loading
+    _is_loading = True
     try:
         initializer: Initializer = pickle.loads(body)
     finally:
-        _loading.clear()
+        _is_loading = False
         for descriptor in _inherited:
             os.close(descriptor.detach())
         _inherited.clear()

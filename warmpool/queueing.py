@@ -76,8 +76,9 @@ class Queueing(Sizing):
         task.worker, worker.task = worker.id, task.spec.id
         task.runs += 1
         task.started_at = at
-        waited = max(0.0, at - task.waits_since)
-        self.ledger.waits.add(waited)
+        waited, waits = at - task.waits_since, self.ledger.waits
+        waits.count += 1
+        waits.seconds += waited
         if self.settings.is_observed:
             spec, pid = task.spec, worker.pid
             self._tell(

@@ -32,6 +32,7 @@ class Sampler:
         self._limit = limit
         self._report = report
         self._runner = CallbackRunner(f"{name}-memory", starter)
+        self.has_none = self._runner.has_none
 
     def ask(self, worker: int, pid: int) -> None:
         """Have it read; the report comes later. *Threads:* the supervisor's; never blocks."""
@@ -46,11 +47,6 @@ class Sampler:
             used = memory.used_by(pid, self._limit)
         finally:
             self._report(worker, used)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody waits to be read of."""
-        return self._runner.is_empty
 
     def relieve(self, now: float) -> float | None:
         """See to it that somebody reads; when to ask again (monotonic), or None."""

@@ -51,7 +51,7 @@ class Settler:
 
     def settle(self, command: ev.SettleTask) -> None:
         """Give a task its answer."""
-        future = self._forget(command.task)
+        future = self._submissions.pop(command.task).future
         now = time.monotonic()
         failure = command.failure
         if failure is not None:

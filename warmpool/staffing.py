@@ -255,7 +255,9 @@ class Staffing(Queueing):
         id, worker.task = worker.task, None
         worker.soft_at = None
         assert id is not None
-        self.ledger.runs.add(self._now - self.book.tasks[id].started_at)
+        runs = self.ledger.runs
+        runs.count += 1
+        runs.seconds += self._now - self.book.tasks[id].started_at
         return id
 
     def _condemn(self, worker: Worker, failure: Failure) -> None:

@@ -100,7 +100,7 @@ def test_who_waits_is_told_by_a_thread_that_is_started_then(announcer):
     for each in (one, two):
         settle(each)
         announcer.announce(each)
-    assert not announcer.is_empty
+    assert not announcer.has_none()
     announcer.relieve(time.monotonic())
     waiter.join()
 

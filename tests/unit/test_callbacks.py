@@ -77,7 +77,7 @@ def test_somebody_comes_however_long_the_machine_is_up(exponent, starter):
 
 def test_nothing_waits_nothing_to_relieve(runner):
     assert runner.relieve(time.monotonic()) is None
-    assert runner.is_empty
+    assert runner.has_none()
 
 
 def test_threads_that_were_stuck_leave_when_they_come_back(runner):
