@@ -58,6 +58,11 @@ class Forwarder(logging.Handler):
     def install(self) -> None:
         """Be the one handler of this process: under ``fork`` it has inherited the host's."""
         root = logging.getLogger()
+        # A logger's own handlers would handle here what is handled in the host again, by the same.
+        for logger in list(root.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger):
+                logger.handlers.clear()
+                logger.propagate = True
         root.handlers[:] = [self]
         root.setLevel(self.level)
 

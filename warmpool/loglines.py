@@ -7,7 +7,9 @@ Called where handlers may run (I2). Each record has the attributes ``pool``, ``w
 from __future__ import annotations
 
 import re
-from collections import Counter
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from warmpool.callbacks import logger
@@ -17,7 +19,16 @@ from warmpool.failures import size_text
 
 ALL_OF = 3
 """So many lines that differ in numbers only are logged; then those whose count is a power of 2."""
+QUIET = 60.0
+"""Seconds without one more after which they are counted from one again: a worker that dies once
+an hour is told of each time."""
 _MOST_KINDS = 64
+
+
+@dataclass
+class _Run:
+    count: int
+    last: float
 
 
 class LogLines:
@@ -25,11 +36,13 @@ class LogLines:
 
     Args:
         pool: Its name.
+        clock: Of seconds.
     """
 
-    def __init__(self, pool: str) -> None:
+    def __init__(self, pool: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
-        self._counts: Counter[str] = Counter()
+        self._clock = clock
+        self._runs: dict[str, _Run] = {}
 
     def failure(self, error: WarmpoolError, consequence: str) -> None:
         """A worker failed to get, or to stay, warm."""
@@ -55,10 +68,13 @@ class LogLines:
     def _count(self, text: str) -> int:
         # Numbers differ, of the worker, its process and its age; and so do addresses.
         key = re.sub(r"0x[0-9a-f]+|[0-9.]+(e-?\d+)?", "#", text)
-        if len(self._counts) >= _MOST_KINDS and key not in self._counts:
-            self._counts.clear()
-        self._counts[key] += 1
-        return self._counts[key]
+        now = self._clock()
+        if len(self._runs) >= _MOST_KINDS and key not in self._runs:
+            self._runs.clear()
+        run = self._runs.setdefault(key, _Run(0, now))
+        run.count = run.count + 1 if now < run.last + QUIET else 1
+        run.last = now
+        return run.count
 
     def silence(self, report: ReportSilence) -> None:
         """A worker has not beaten for a while."""

@@ -12,9 +12,14 @@ from warmpool.loglines import LogLines
 
 
 @pytest.fixture
-def lines(caplog):
+def times():
+    return [0.0]
+
+
+@pytest.fixture
+def lines(caplog, times):
     caplog.set_level(logging.WARNING, "warmpool")
-    return LogLines("p")
+    return LogLines("p", lambda: times[-1])
 
 
 def failed(n: int) -> InitializerFailed:
@@ -40,6 +45,13 @@ def test_failures_that_repeat_are_folded(lines, caplog):
     assert "the 64th like it" in caplog.records[-1].getMessage()
 
 
+def test_a_failure_that_comes_now_and_then_is_told_of_each_time(lines, caplog, times):
+    for n in range(100):
+        times.append(n * 61.0)
+        lines.failure(failed(n), "x")
+    assert len(caplog.records) == 100
+
+
 def test_another_failure_is_told_of(lines, caplog):
     for n in range(10):
         lines.failure(failed(n), "x")
@@ -50,7 +62,7 @@ def test_another_failure_is_told_of(lines, caplog):
 def test_different_failures_without_end_take_no_memory(lines, caplog):
     for n in range(1000):
         lines.failure(WorkerDied("worker died of " + "x" * n), "x")
-    assert len(lines._counts) <= 64
+    assert len(lines._runs) <= 64
     assert len(caplog.records) == 1000
 
 
