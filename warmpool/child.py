@@ -194,8 +194,9 @@ class _Channel:
 
     def receive(self) -> wire.Message:
         """Wait for the next message."""
+        reader = self._reader
         while not self._messages:
-            size = min(max(self._reader.missing, 1 << 16), 1 << 20)
+            size = min(max(missing, 1 << 16), 1 << 20) if (missing := reader.missing) else 1 << 16
             # Not by reading: who blocks in a read of a socket is woken, for nothing, also when the
             # other side has taken what was written.
             self._poll.poll()
@@ -204,10 +205,10 @@ class _Channel:
                 # Way out: the host closed the channel, or is gone. Not in order, which would leave
                 # behind what tasks have started: the control thread may be slower.
                 _leave_with_host()
-            self._messages = self._reader.feed(data)
-            if self._reader.broken is not None:
+            self._messages = reader.feed(data)
+            if reader.broken is not None:
                 # Way out: the arguments do not fit into memory. Not started, so run elsewhere.
-                raise MemoryError(self._reader.broken)
+                raise MemoryError(reader.broken)
         return self._messages.pop(0)
 
     def share(self) -> None:
