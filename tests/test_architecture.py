@@ -94,7 +94,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         "lease",
         "supervisor",
     },
-    "future": {"answer", "callbacks", "errors", "nolock", "parker", "stats", "verdict"},
+    "future": {
+        "answer",
+        "callbacks",
+        "control",
+        "errors",
+        "nolock",
+        "stats",
+        "verdict",
+        "waiting",
+    },
+    "control": {"parker"},
+    "waiting": {"parker", "turns", "wire"},
+    "turns": {"channel", "events", "wire"},
     "verdict": {"errors", "payload"},
     "supervisor": {
         "answer",
@@ -130,23 +142,29 @@ MAY_IMPORT: dict[str, set[str]] = {
         "future",
         "lease",
         "parker",
+        "wire",
     },
-    "lending": {"events", "fleet", "lease", "loop"},
-    "lease": {"channel", "events", "future", "wire"},
+    "lending": {"events", "fleet", "future", "lease", "loop", "overtaking", "parker"},
+    "overtaking": {"fleet", "loop", "turns"},
+    "lease": {"channel", "events", "future", "turns", "wire"},
     "loglines": {"callbacks", "errors", "events", "failures"},
     "sampler": {"callbacks", "memory", "thread"},
     "memory": set(),
     "fleet": {
+        "asking",
         "channel",
         "events",
+        "held",
         "launcher",
         "lease",
         "loop",
         "oom",
         "process",
-        "stacks",
+        "turns",
         "wire",
     },
+    "asking": {"events", "loop", "process", "stacks"},
+    "held": {"channel", "events", "process", "turns", "wire"},
     "oom": set(),
     "failures": {"errors", "events", "payload", "stacks"},
     "launcher": {
@@ -305,7 +323,19 @@ def test_only_the_monotonic_clock_is_read(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["supervisor", "lending", "announcer", "fleet", "channel", "loop", "core"]
+    "module",
+    [
+        "supervisor",
+        "lending",
+        "overtaking",
+        "turns",
+        "announcer",
+        "fleet",
+        "asking",
+        "channel",
+        "loop",
+        "core",
+    ],
 )
 def test_the_supervisors_thread_has_no_pickle(module):
     # I2, I13.

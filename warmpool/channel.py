@@ -126,6 +126,10 @@ class Channel:
             return [], True
         return self._reader.feed(self._scratch[:count]), count == 0
 
+    def take_in(self, data: bytes) -> tuple[list[wire.Message], bool]:
+        """As :meth:`receive`, of what somebody else has read."""
+        return self._reader.feed(data), not data
+
     @property
     def broken(self) -> str | None:
         """Why what was read is no message, None as long as it is; see ``wire.Reader``."""

@@ -56,6 +56,7 @@ class Core(Oversight):
         self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.TaskSubmitted: self._on_submitted,
             ev.TaskTaken: self._on_taken,
+            ev.TasksPassed: self._on_passed,
             ev.TaskCancelled: self._on_cancelled,
             ev.TaskKillRequested: self._on_kill_requested,
             ev.WarmAwaited: self._on_warm_awaited,
@@ -96,8 +97,10 @@ class Core(Oversight):
         self._now = now
         self._handlers[type(event)](event)
         roster = self.roster
+        if type(event) is ev.TasksPassed:
+            pass  # Nobody has come, gone or got anything to do. A TaskTaken may have to follow.
         # Mostly there is nothing to adjust in a pool of a fixed size.
-        if self._is_elastic or roster.due or len(roster.workers) < len(roster.slots):
+        elif self._is_elastic or roster.due or len(roster.workers) < len(roster.slots):
             self._adjust()
         return self._commands()
 

@@ -77,11 +77,11 @@ class Desk:
             self._await(seen, None)
 
     def cancelled(self, task: int) -> None:
-        """See :class:`~warmpool.future.TaskControl`."""
+        """See :class:`~warmpool.control.TaskControl`."""
         self._post(ev.TaskCancelled(task))
 
     def kill(self, task: int, grace: float | None) -> None:
-        """See :class:`~warmpool.future.TaskControl`."""
+        """See :class:`~warmpool.control.TaskControl`."""
         config.check_duration("grace", grace, optional=True, zero=True)
         self._post(ev.TaskKillRequested(task, grace))
 

@@ -16,6 +16,7 @@ from warmpool.facts import Failure as Failure
 from warmpool.facts import FailureKind as FailureKind
 from warmpool.facts import Health as Health
 from warmpool.facts import Outcome as Outcome
+from warmpool.facts import PassedTask as PassedTask
 from warmpool.facts import TaskSpec as TaskSpec
 from warmpool.notices import Notice
 
@@ -34,6 +35,17 @@ class TaskTaken:
     task: TaskSpec
     worker: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TasksPassed:
+    """Tasks went to an idle worker by a lease, and whoever waited for them has read the answers.
+
+    In this order, all since the last event; a :class:`TaskTaken` may follow.
+    """
+
+    worker: int
+    tasks: tuple[PassedTask, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +197,7 @@ class TimePassed:
 PoolEvent: TypeAlias = (
     TaskSubmitted
     | TaskTaken
+    | TasksPassed
     | TaskCancelled
     | TaskKillRequested
     | WarmAwaited

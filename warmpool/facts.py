@@ -77,6 +77,24 @@ class TaskSpec(NamedTuple):
     """Of its function."""
 
 
+class Outcome(enum.Enum):
+    """How a task ended in its worker."""
+
+    RETURNED = "returned"
+    RAISED = "raised"
+
+
+class PassedTask(NamedTuple):
+    """A task that went past the supervisor, there and back: by a lease, and by a turn."""
+
+    spec: TaskSpec
+    taken_at: float
+    """When it went to its worker (monotonic)."""
+    done_at: float
+    """When its answer had come."""
+    outcome: Outcome
+
+
 class ExitReason(enum.Enum):
     """Why a worker is gone."""
 
@@ -99,10 +117,3 @@ class ExitReason(enum.Enum):
     OUT_OF_MEMORY = "out of memory"
     """It has grown past ``memory_limit``."""
     BROKE_PROTOCOL = "broke protocol"
-
-
-class Outcome(enum.Enum):
-    """How a task ended in its worker."""
-
-    RETURNED = "returned"
-    RAISED = "raised"

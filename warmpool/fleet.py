@@ -14,39 +14,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmpool import events as ev
-from warmpool import stacks, wire
+from warmpool import wire
+from warmpool.asking import Asker
 from warmpool.channel import CHUNK, Channel
+from warmpool.held import SAID, Held
 from warmpool.launcher import Launcher
 from warmpool.lease import Lease
 from warmpool.loop import READ, WRITE, Loop
 from warmpool.oom import OomCounter
 from warmpool.process import WorkerProcess
+from warmpool.turns import ARE_ATOMIC, Steps
+from warmpool.wire import Message
 
 STATUS_RETRY = 0.002
 """Seconds between two looks for an exit status that is late (I5)."""
 STATUS_PATIENCE = 0.25
 """Seconds after which a late exit status counts as lost."""
-STACK_POLL, STACK_PATIENCE = 0.001, 0.2
-"""Seconds between two looks whether a worker has written its stack, and in all: less than the core
-gives it."""
-FIRST_RETRY, LONGEST_RETRY = 0.01, 1.0
-"""Seconds after which a task is interrupted once more that has not noticed."""
 LAUNCH_PATIENCE = 0.5
 """Seconds that an abandoned start may still take before it is broken off."""
 LAST_WORDS = 1 << 22
 """Bytes read from a dead worker at most: its socket buffer holds less, a grandchild that goes on
 writing into it might have more."""
-
-_Made = Callable[[int, int, Any], ev.WorkerEvent]
-
-_SAID: dict[int, _Made] = {
-    wire.HELLO: lambda worker, task, body: ev.WorkerGreeted(worker),
-    wire.READY: lambda worker, task, body: ev.WorkerReady(worker),
-    wire.INITIALIZER_RAISED: lambda worker, task, body: ev.InitializerRaised(worker, body),
-    wire.RETURNED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RETURNED, body),
-    wire.RAISED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RAISED, body),
-}
-assert frozenset(_SAID) | {wire.LOG} == wire.FROM_WORKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +43,6 @@ class Launched:
 
     worker: int
     outcome: WorkerProcess | BaseException
-
-
-@dataclass(slots=True)
-class _Held:
-    process: WorkerProcess
-    channel: Channel
-    lease: Lease
-    listening: bool = True
-    """Whether the data channel is watched. Not after its end, nor after garbage."""
-    status_watch: int | None = None
-    """Watched for a late exit status."""
-    interrupted: int = 0
-    """The task that is being interrupted, 0 for none."""
 
 
 class Fleet:
@@ -98,13 +73,15 @@ class Fleet:
         self._initializer = initializer
         self._launcher = launcher(self._launched)
         self._former_launchers: list[Launcher] = []
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._unborn: set[int] = set()
         # Invariant: workers whose start has not been reported.
         self._killed_unborn: set[int] = set()
         # Invariant: workers to be killed whose process has not been handed over.
         self._scratch = bytearray(CHUNK)
         self._oom = OomCounter()
+        self._asker = Asker(loop, self._process, handle)
+        self.has_turns = loop.can_mute and ARE_ATOMIC
 
     def open(self) -> None:
         """Start the launcher's thread. *Threads:* the pool's maker."""
@@ -140,15 +117,28 @@ class Fleet:
         """Send a task."""
         self._send(self._held[worker], wire.RUN, task, body)
 
-    def lease(self, worker: int) -> Lease | None:
-        """The lease of a worker, unless something is yet to be sent to it."""
+    def lease(self, worker: int, most: int) -> Lease | None:
+        """A new lease of a worker, unless something is yet to be sent to it.
+
+        Args:
+            worker: Its number.
+            most: How many tasks may pass. If any may, the worker is muted: see :meth:`take_over`.
+        """
         held = self._held[worker]
-        return held.lease if held.channel.is_clear else None
+        channel = held.channel
+        if not channel.is_clear:
+            return None
+        steps = None
+        if most > 0 and held.listening and self.has_turns:
+            steps = held.steps
+            if steps is None:
+                steps = held.steps = Steps(channel.descriptor, held.process.data.recv)
+            self._loop.mute(channel.descriptor)
+        return Lease(worker, held.process.pid, held.process.data, steps, most)
 
     def send_rest(self, worker: int, rest: memoryview) -> None:
         """Send what the taker of a lease could not."""
-        held = self._held.get(worker)
-        if held is not None:
+        if (held := self._held.get(worker)) is not None:
             self._see_to_the_rest(held, held.channel.send_rest(rest))
 
     def give_up(self, worker: int, task: int) -> bool:
@@ -161,6 +151,31 @@ class Fleet:
             return False
         held.process.kill()
         return True
+
+    def hold_off(self, worker: int) -> None:
+        """Let a worker's channel be: another thread is in the middle of reading from it."""
+        if (held := self._held.get(worker)) is not None:
+            held.is_being_read = True
+
+    def take_over(self, worker: int, data: bytes | None) -> None:
+        """Read again from the channel of a worker that was muted.
+
+        Args:
+            worker: Its number.
+            data: What another thread has read meanwhile.
+        """
+        if (held := self._held.get(worker)) is None:
+            return
+        held.is_being_read = False
+        if held.listening:
+            self._loop.unmute(held.channel.descriptor)
+            if data is not None:
+                self._hear(worker, held, *held.channel.take_in(data))
+
+    def lose(self, worker: int) -> None:
+        """Kill a worker of which an answer is lost; its exit will tell the core."""
+        if (held := self._held.get(worker)) is not None:
+            held.process.kill()
 
     def stop(self, worker: int) -> None:
         """Ask a worker to leave."""
@@ -185,54 +200,21 @@ class Fleet:
 
     def take_stack(self, worker: int, task: int | None) -> ev.StackTaken | None:
         """Have a worker write its stack down; the event, or None if it will come."""
-        held = self._held[worker]
-        last_started = held.process.recorder.last_started
-        # A stopped worker has to go on for a moment, and must not start its task in that.
-        waits = task is not None and task != last_started
-        if waits or not held.process.ask_for_stack():
-            return ev.StackTaken(worker, None, last_started)
-        self._look_for_stack(worker, "", time.monotonic() + STACK_PATIENCE)
-        return None
-
-    def _look_for_stack(self, worker: int, before: str, give_up_at: float) -> None:
-        held = self._held.get(worker)
-        if held is None:
-            return  # It has died, and its exit has told.
-        text, now = held.process.recorder.stacks(), time.monotonic()
-        if not (text and text == before and stacks.looks_complete(text)) and now < give_up_at:
-            again = functools.partial(self._look_for_stack, worker, text, give_up_at)
-            self._loop.call_at(now + STACK_POLL, again)
-            return
-        recorder = held.process.recorder
-        self._handle(ev.StackTaken(worker, text or None, recorder.last_started))
+        return self._asker.take_stack(worker, self._held[worker].process, task)
 
     def interrupt(self, command: ev.InterruptTask) -> None:
         """Raise in a worker's task."""
-        held = self._held[command.worker]
-        held.interrupted = command.task
-        held.process.note_interruption(command.task, command.limit, command.left)
-        self._signal_interruption(command.worker, command.task, FIRST_RETRY)
-
-    def _signal_interruption(self, worker: int, task: int, pause: float) -> None:
-        held = self._held.get(worker)
-        if held is None or held.interrupted != task or held.process.recorder.raised == task:
-            return
-        held.process.signal_interruption()
-        # A signal that comes just before a system call does not interrupt that: Python notes it,
-        # and calls the handler when the call has returned, if ever.
-        longer = min(2 * pause, LONGEST_RETRY)
-        again = functools.partial(self._signal_interruption, worker, task, longer)
-        self._loop.call_at(time.monotonic() + pause, again)
+        self._asker.interrupt(self._held[command.worker].process, command)
 
     def beats(self, workers: Iterable[int]) -> dict[int, int]:
         """How often these workers have beaten."""
         self._oom.look()
         return {worker: self._held[worker].process.recorder.beats for worker in workers}
 
-    def _send(self, held: _Held, kind: int, task: int, body: Any) -> None:
+    def _send(self, held: Held, kind: int, task: int, body: Any) -> None:
         self._see_to_the_rest(held, held.channel.send(kind, task, body))
 
-    def _see_to_the_rest(self, held: _Held, all_sent: bool) -> None:
+    def _see_to_the_rest(self, held: Held, all_sent: bool) -> None:
         if not all_sent and held.listening:
             self._loop.rewatch(held.channel.descriptor, READ | WRITE)
 
@@ -254,8 +236,7 @@ class Fleet:
         if not isinstance(process, WorkerProcess):
             self._start_failed(worker, process)
             return
-        lease = Lease(worker, process.pid, process.data)
-        held = _Held(process, Channel(process.data, self._scratch), lease)
+        held = Held(process, Channel(process.data, self._scratch))
         try:
             self._loop.watch(process.watch, READ, functools.partial(self._on_death, worker))
             self._loop.watch(
@@ -313,22 +294,26 @@ class Fleet:
         held = self._held[worker]
         if ready & WRITE and held.channel.flush():
             self._loop.rewatch(held.channel.descriptor, READ)
-        if ready & READ:
+        if ready & READ and not held.is_being_read:
             self._read(worker, held)
 
-    def _read(self, worker: int, held: _Held) -> bool:
+    def _read(self, worker: int, held: Held) -> bool:
         """Read once; False if nothing more is to be had."""
         try:
             messages, at_end = held.channel.receive()
         except BlockingIOError:
             return False
+        self._hear(worker, held, messages, at_end)
+        return held.listening
+
+    def _hear(self, worker: int, held: Held, messages: list[Message], at_end: bool) -> None:
         for kind, task, body in messages:
             if kind == wire.LOG:
                 self._pass_on(worker, task, body)
                 continue
-            if task == held.interrupted:
-                held.interrupted = 0
-            self._handle(_SAID[kind](worker, task, body))
+            if self._asker.interrupted:
+                self._asker.heard_of(worker, task)
+            self._handle(SAID[kind](worker, task, body))
         if held.channel.broken is not None:
             self._unwatch_data(held)
             last = held.process.recorder.last_started
@@ -337,11 +322,21 @@ class Fleet:
         elif at_end:
             self._unwatch_data(held)
             self._handle(ev.WorkerChannelClosed(worker))
-        return held.listening
 
     def _on_death(self, worker: int, _ready: int) -> None:
         held = self._held[worker]
         self._loop.forget(held.process.watch)  # It stays readable; once is enough.
+        self._hear_last_words(worker)
+
+    def _hear_last_words(self, worker: int) -> None:
+        held = self._held.get(worker)
+        if held is None:
+            return  # Abandoned, or the pool has collapsed.
+        if held.is_being_read:
+            # By somebody who will be through with it in a moment: see overtaking.
+            again = functools.partial(self._hear_last_words, worker)
+            self._loop.call_at(time.monotonic() + STATUS_RETRY, again)
+            return
         # What it wrote before it died counts: a result that arrived is a result.
         for _ in range(LAST_WORDS // CHUNK):
             if not held.listening or not self._read(worker, held):
@@ -360,6 +355,7 @@ class Fleet:
         if held.status_watch is not None:
             self._loop.forget(held.status_watch)
         del self._held[worker]
+        self._asker.forget(worker)
         recorder = held.process.recorder
         exitcode = held.process.exitcode
         exited = ev.WorkerExited(
@@ -372,7 +368,7 @@ class Fleet:
         self._release(held)
         self._handle(exited)
 
-    def _collect_later(self, worker: int, held: _Held, now: float, give_up_at: float) -> None:
+    def _collect_later(self, worker: int, held: Held, now: float, give_up_at: float) -> None:
         """The status is late (I5): look again when it comes."""
         again = functools.partial(self._collect, worker, give_up_at)
         if held.process.status_source is None:
@@ -384,17 +380,20 @@ class Fleet:
             self._loop.watch(held.status_watch, READ, lambda _ready: again())
             self._loop.call_at(give_up_at, again)
 
-    def _unwatch_data(self, held: _Held) -> None:
+    def _unwatch_data(self, held: Held) -> None:
         if held.listening:
             held.listening = False
             self._loop.forget(held.channel.descriptor)
 
-    def _unwatch(self, held: _Held) -> None:
+    def _unwatch(self, held: Held) -> None:
         self._unwatch_data(held)
         for descriptor in (held.process.watch, held.status_watch):
             if descriptor is not None:
                 self._loop.forget(descriptor)
 
-    def _release(self, held: _Held) -> None:
+    def _process(self, worker: int) -> WorkerProcess | None:
+        return held.process if (held := self._held.get(worker)) is not None else None
+
+    def _release(self, held: Held) -> None:
         held.channel.close()
         held.process.release()

@@ -6,34 +6,20 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, _base
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from warmpool.answer import may_wait
 from warmpool.callbacks import logger
+from warmpool.control import TaskControl
 from warmpool.errors import PoolClosed
 from warmpool.nolock import NO_LOCK
-from warmpool.parker import Parker, Parkers
 from warmpool.stats import TaskInfo
 from warmpool.verdict import Box, Encoded, Verdict, verdict_of
+from warmpool.waiting import Awaited
 
 T = TypeVar("T")
-
-
-class TaskControl(Protocol):
-    """What a future asks of its supervisor. No call blocks."""
-
-    parkers: Parkers
-    """For those who wait."""
-    is_foreign: bool
-    """Whether the supervisor is in another process, of which this one is a fork."""
-
-    def cancelled(self, task: int) -> None:
-        """The future is cancelled: forget the task."""
-
-    def kill(self, task: int, grace: float | None) -> None:
-        """Kill the worker that runs the task, or drop it from the queue."""
 
 
 class _Callback:
@@ -48,7 +34,7 @@ class _Callback:
 _NOBODY: deque[Any] = deque()
 
 
-class TaskFuture(Future[T], Generic[T]):
+class TaskFuture(Awaited, Future[T], Generic[T]):
     """A ``concurrent.futures.Future`` of a task, which can also be killed.
 
     ``exception()`` returns, and ``result()`` raises, what the task raised, with a
@@ -85,19 +71,26 @@ class TaskFuture(Future[T], Generic[T]):
         self._control = control
         self._queued = queued
 
-    def __getattr__(self, name: str) -> Any:
-        # Only for what is not there yet.
-        if name == "_condition":
+    # Properties and no __getattr__, which would make every look at an attribute slower.
+
+    @property
+    def _condition(self) -> Any:  # type: ignore[override]
+        own = self.__dict__
+        if "_condition" not in own:
             if not may_wait():
                 raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
-            return self.__dict__.setdefault(name, threading.Condition())
-        if name == "_waiters":
-            return self.__dict__.setdefault(name, [])
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._observe()
+            own.setdefault("_condition", threading.Condition())
+        return own["_condition"]
+
+    @property
+    def _waiters(self) -> Any:  # type: ignore[override]
+        return self.__dict__.setdefault("_waiters", [])
 
     @property
     def _state(self) -> str:  # type: ignore[override]
         # What concurrent.futures' own functions see.
+        self._observe()
         seen = self._told or self.__dict__.get("_condition") is NO_LOCK
         return _base.PENDING if self._outcome is None or not seen else self._outcome
 
@@ -118,6 +111,7 @@ class TaskFuture(Future[T], Generic[T]):
     @property
     def info(self) -> TaskInfo:
         """When and where the task ran. *Threads:* any; never blocks."""
+        self._observe()
         return TaskInfo(self._pid, self._queued, self._started, self._ended, self._attempts)
 
     def kill(self, grace: float | None = None) -> bool:
@@ -166,11 +160,25 @@ class TaskFuture(Future[T], Generic[T]):
 
     def running(self) -> bool:
         """Whether it was handed to a worker, and is unfinished. *Threads:* any; never blocks."""
+        self._observe()
         return self._attempts > 0 and self._outcome is None
 
     def done(self) -> bool:
         """Whether the future is settled or cancelled. *Threads:* any; never blocks."""
+        self._observe()
         return self._outcome is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """As :meth:`done`, and no sign that anybody asks otherwise than by waiting."""
+        return self._outcome is not None
+
+    def _observe(self) -> None:
+        # Somebody wants to know, and does not wait in result(): whoever has a turn may never come,
+        # so the supervisor has to read the answer.
+        if "_turn" in self.__dict__ and (turn := self.take_turn()) is not None:
+            self._control.parkers.are_expected = False
+            turn.lender.give_up()
 
     def result(self, timeout: float | None = None) -> T:
         """The task's result; waits for it.
@@ -235,41 +243,27 @@ class TaskFuture(Future[T], Generic[T]):
             logger.exception("exception calling callback for %r", self)
 
     def _decide(self, timeout: float | None) -> Verdict:
-        if self._control.is_foreign:
+        control = self._control
+        if control.is_foreign:
             raise PoolClosed(
                 "this future belongs to the process that made it: in a fork of that nobody will "
                 "settle it"
             )
-        if not (may_wait() or self.done()):
-            raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
-        self._wait(timeout)
-        if self.cancelled():
+        if self._outcome is None:
+            if not may_wait():
+                raise RuntimeError("a finalizer on a supervisor's thread may not wait for a future")
+            if timeout is not None and timeout <= 0:
+                self._observe()
+                raise TimeoutError
+            self.wait(control.parkers, timeout)
+            if self._outcome is None:
+                raise TimeoutError
+        if not control.parkers.are_expected and not self.has_audience:
+            # Of the next task: that it is waited for here too, and not by other means.
+            control.parkers.are_expected = True
+        if self._outcome == _base.CANCELLED_AND_NOTIFIED:
             raise CancelledError
         return self._verdict or self._decode(self._exception or self._result)
-
-    def _wait(self, timeout: float | None) -> None:
-        if self.done():
-            return
-        if timeout is not None and timeout <= 0:
-            raise TimeoutError
-        parkers = self._control.parkers
-        parker = parkers.take()
-        parked: list[Parker] = self.__dict__.setdefault("_parked", [])
-        parked.append(parker)
-        woken = False
-        try:
-            woken = not self.done() and parker.park(timeout)
-        finally:
-            if not woken:
-                # In time, or interrupted.
-                with contextlib.suppress(ValueError):
-                    parked.remove(parker)
-            if woken or not self.done():
-                parkers.give_back(parker)
-            else:
-                parkers.lose(parker)  # Whoever has settled the future may be about to unpark it.
-        if not self.done():
-            raise TimeoutError
 
     def _decode(self, held: Box | Encoded | BaseException) -> Verdict:
         # No lock: unpickling is user code, which may hang, and a signal handler may run meanwhile;
@@ -282,7 +276,7 @@ class TaskFuture(Future[T], Generic[T]):
             held.body = b""
         return self._verdict
 
-    # ------------------------------------------------------------------ for the supervisor
+    # -------------------------------------------- for the supervisor, and who reads in its place
 
     def handed_over(self, pid: int | None, now: float) -> bool:
         """Note that a worker gets the task; False if the caller has cancelled it.
@@ -337,19 +331,16 @@ class TaskFuture(Future[T], Generic[T]):
     def _settle(self, now: float, result: Any, error: BaseException | None) -> None:
         if self._outcome is not None:
             return
-        self._ended = now
-        self._result, self._exception = result, error
+        # Whoever has read the answer and the supervisor may both come here: the first counts, and
+        # either can complete it.
+        held = self.__dict__.setdefault("_held", (now, result, error))
+        self._ended, self._result, self._exception = held
         self._become(_base.FINISHED)
 
     def _become(self, outcome: str) -> None:
         self._outcome = outcome
         self.__dict__.setdefault("_condition", NO_LOCK)
-
-    def parked(self) -> Sequence[Parker]:
-        """Take those whom a settled future has yet to wake; the taker has to."""
-        # Who parks later looks at the state first.
-        parked: Sequence[Parker] = self.__dict__.pop("_parked", ())
-        return parked
+        self.__dict__.pop("_turn", None)  # It keeps a socket open.
 
     @property
     def refusal(self) -> BaseException | None:

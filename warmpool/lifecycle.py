@@ -210,6 +210,12 @@ class Worker:
         self._moves.append((now, cause, after))
         return before
 
+    def note_passed(self, taken_at: float, done_at: float) -> None:
+        """Note in the story that it had a task, of which the core has heard when it was over."""
+        assert self.state is IDLE
+        self._moves.append((taken_at, ev.TaskTaken, BUSY))
+        self._moves.append((done_at, ev.TaskDone, IDLE))
+
     def story(self) -> tuple[str, ...]:
         """Its last transitions as lines of text, oldest first."""
         return tuple(

@@ -27,11 +27,25 @@ _LONGEST_POLL = 1e6
 """Seconds. poll() refuses more than 24 days."""
 
 
+TOKEN, OTHER, BROKEN, NOBODY = range(4)
+"""What has ended a sleep beside another descriptor: a waker, that descriptor, its end, nothing."""
+
+
 class Parker(Protocol):
     """Lets one thread sleep. Each :meth:`unpark` ends one :meth:`park`, in either order."""
 
+    has_descriptor: bool
+    """Whether :meth:`park_beside` can be called."""
+
     def park(self, timeout: float | None) -> bool:
         """Sleep, for so many seconds at most; False if nobody came. *Threads:* one; blocks."""
+
+    def park_beside(self, other: int, timeout: float | None) -> int:
+        """As :meth:`park`; also ended when the other descriptor is readable, or at its end.
+
+        Returns:
+            What has ended it; ``TOKEN`` if several have.
+        """
 
     def unpark(self) -> None:
         """Wake the sleeper up. *Threads:* any; never blocks."""
@@ -41,10 +55,14 @@ class _PipeParker:
     # A pipe and no eventfd: Linux takes a write to a pipe as a hint that the writer is about to
     # sleep, and runs the reader on its core. Hopping between cores costs more than all the rest.
 
+    has_descriptor = True
+    _poll: select.poll | None = None
+    _beside: tuple[int, select.poll] | None = None
+    _is_open = False
+
     def __init__(self) -> None:
-        self._reading, self._writing = os.pipe()
-        self._poll: select.poll | None = None
-        self._is_open = True
+        # Nothing in between: who is interrupted there would leave the pipe open for ever.
+        (self._reading, self._writing), self._is_open = os.pipe(), True
         forkguard.enroll(self)
 
     def park(self, timeout: float | None) -> bool:
@@ -60,11 +78,30 @@ class _PipeParker:
             poll.register(self._reading, select.POLLIN)
             self._poll = poll  # Not before: an interrupt would leave one that hears nothing.
         # Not by our own look at the clock, which a test may have stopped.
-        while not poll.poll(math.ceil(min(timeout, _LONGEST_POLL) * 1e3)):
+        while not poll.poll(_milliseconds(timeout)):
             timeout -= _LONGEST_POLL
             if timeout <= 0:
                 return False
         return True
+
+    def park_beside(self, other: int, timeout: float | None) -> int:
+        beside = self._beside
+        if beside is None or beside[0] != other:
+            # Kept for the next time: mostly that is beside the same one.
+            poll = select.poll()
+            poll.register(self._reading, select.POLLIN)
+            poll.register(other, select.POLLIN)
+            self._beside = beside = other, poll
+        ask = beside[1].poll
+        while not (ready := ask() if timeout is None else ask(_milliseconds(timeout))):
+            if timeout is not None:
+                timeout -= _LONGEST_POLL
+                if timeout <= 0:
+                    return NOBODY
+        if len(ready) > 1 or ready[0][0] != other:
+            os.read(self._reading, 1)
+            return TOKEN
+        return OTHER if ready[0][1] == select.POLLIN else BROKEN
 
     def unpark(self) -> None:
         os.write(self._writing, b"\1")
@@ -78,12 +115,18 @@ class _PipeParker:
     # Closed with the last reference: a waker that comes late must not write into a stranger's
     # descriptor of the same number.
     def __del__(self) -> None:
-        if getattr(self, "_is_open", False):
+        if self._is_open:
             os.close(self._reading)
             os.close(self._writing)
 
 
+def _milliseconds(timeout: float) -> int:
+    return math.ceil(min(timeout, _LONGEST_POLL) * 1e3)
+
+
 class _LockParker:
+    has_descriptor = False
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
@@ -92,6 +135,9 @@ class _LockParker:
         return self._lock.acquire(
             timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         )
+
+    def park_beside(self, other: int, timeout: float | None) -> int:
+        raise NotImplementedError
 
     def unpark(self) -> None:
         self._lock.release()
@@ -105,6 +151,9 @@ class Parkers:
     """
 
     def __init__(self) -> None:
+        self.are_expected = False
+        """Whether whoever submits a task is likely to park until it is done, as the last did.
+        *Threads:* any may change it; a wrong guess costs time and nothing else."""
         self._free: list[_PipeParker] = []
         self._permits = [None] * MOST_PIPES
         # Invariant: as many as pipes may yet be made; taken off one by one, atomically.

@@ -13,6 +13,10 @@ from warmpool.lifecycle import IDLE, Input, InvalidTransition, Worker
 from warmpool.sizing import Sizing
 from warmpool.tasks import Task
 
+MOST_PASSED = 500
+"""Tasks that one worker may do before the core hears of them. It takes the supervisor a microsecond
+for each, in which it does nothing else."""
+
 
 class Queueing(Sizing):
     """Tasks that wait, and how they get a worker."""
@@ -41,14 +45,26 @@ class Queueing(Sizing):
             self._tell(notices.TaskQueued(at, spec.id, spec.name))
         return self.book.add(spec, at)
 
-    def on_loan(self, most: int) -> list[int]:
+    def on_loan(self, most: int) -> dict[int, int]:
         """Which workers may be lent to callers, the best first: see :mod:`warmpool.lease`.
 
         They are idle and stay so until the next event, so nothing waits in the queue meanwhile.
+
+        Returns:
+            How many tasks each may do before the core hears of them; see :mod:`warmpool.turns`.
         """
         if self.ending.phase is not OPEN:
-            return []
-        return list(islice(reversed(self.roster.idle), most))
+            return {}
+        lent = islice(reversed(self.roster.idle), most)
+        if self.settings.is_observed or self.settings.forwards_logs:
+            # Who observes is told of everything as it happens; and with the answers come records.
+            return dict.fromkeys(lent, 0)
+        limit = self.settings.max_tasks_per_child
+        if limit is None:
+            return dict.fromkeys(lent, MOST_PASSED)
+        # Not the last one: something has to be done after that.
+        workers = self.roster.workers
+        return {id: min(MOST_PASSED, limit - 1 - workers[id].tasks_done) for id in lent}
 
     def _enqueue(self, id: int, *, first: bool = False) -> None:
         task = self.book.tasks[id]

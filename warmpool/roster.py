@@ -175,6 +175,12 @@ class Roster:
             self.due.pop(worker.id, None)
         return before
 
+    def note_passed(self, worker: Worker, taken_at: float, done_at: float) -> None:
+        """An idle worker was busy, and is idle again."""
+        worker.note_passed(taken_at, done_at)
+        del self.idle[worker.id]
+        self._add_idle(worker)
+
     def retire_soon(self, worker: Worker, reason: ev.ExitReason) -> None:
         """Let a warm worker leave when it can be spared; others are preferred for tasks."""
         self.due[worker.id] = reason

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from warmpool import events as ev
+from warmpool import wire
 from warmpool.announcer import Announcer, announce_waiting
 from warmpool.answer import may_wait
 from warmpool.callbacks import CallbackRunner
@@ -61,6 +62,20 @@ class Settler:
         else:
             future.settle_raised(command.payload, now)
         self._announce(future)
+
+    def complete(self, answered: list[tuple[TaskFuture[Any], int, bytes]]) -> None:
+        """Settle, and tell everybody, where a reader may have been interrupted before it had.
+
+        Each future comes with kind and body of its answer, and is taken off the list: nobody else
+        may have it.
+        """
+        while answered:
+            future, kind, body = answered.pop()
+            if kind == wire.RETURNED:
+                future.settle_returned(body, time.monotonic())
+            else:
+                future.settle_raised(body, time.monotonic())
+            self._announce(future)
 
     def drop(self, command: ev.DropTask) -> None:
         """Cancel a task for its caller, or after them."""

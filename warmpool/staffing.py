@@ -7,7 +7,16 @@ import dataclasses
 from warmpool import events as ev
 from warmpool import notices
 from warmpool.events import ExitReason, Failure, FailureKind
-from warmpool.lifecycle import BUSY, IDLE, KILLING, STOPPING, WARM, WARMING, Worker
+from warmpool.lifecycle import (
+    BUSY,
+    IDLE,
+    KILLING,
+    STOPPING,
+    WARM,
+    WARMING,
+    InvalidTransition,
+    Worker,
+)
 from warmpool.queueing import Queueing
 from warmpool.tasks import Task
 
@@ -55,6 +64,24 @@ class Staffing(Queueing):
         self._forget(event.task, event.outcome.value)
         self._out.append(ev.SettleTask(event.task, event.outcome, event.payload))
         self._after_task(worker)
+
+    def _on_passed(self, event: ev.TasksPassed) -> None:
+        worker = self.roster[event.worker]
+        if worker.state is not IDLE or self.settings.is_observed:
+            raise InvalidTransition(f"worker {event.worker} was not on loan for several tasks")
+        waits, runs = self.ledger.waits, self.ledger.runs
+        for task in event.tasks:
+            self.book.count_passed(task.outcome.value)
+            runs.seconds += task.done_at - task.taken_at
+        count, last = len(event.tasks), event.tasks[-1]
+        waits.count += count
+        runs.count += count
+        worker.tasks_done += count
+        worker.noted = last.spec.id
+        self.roster.slots[worker.slot].failures = 0
+        self.roster.note_passed(worker, last.taken_at, last.done_at)
+        if self._is_elastic:
+            self._has_become_idle()
 
     def _on_kill_requested(self, event: ev.TaskKillRequested) -> None:
         task = self.book.tasks.get(event.task)

@@ -5,8 +5,8 @@
 The invariants, and what enforces each:
 
 I1   One thread owns processes, descriptors and the selector. (The launcher only makes them, and
-     hands them over; while the thread sleeps it lends idle workers' channels for one frame each,
-     see ``lease``; ``assert`` in :meth:`Supervisor._carry_out`.)
+     hands them over; while the thread sleeps it lends idle workers' channels, see ``lease`` and
+     ``turns``; ``assert`` in :meth:`Supervisor._carry_out`.)
 I2   It never runs user code: no callback, no pickling or unpickling of the user's objects, no log
      handler. (``callbacks``, ``future``; tests/test_architecture.py, tests/faults.)
 I3   It blocks nowhere but in ``select()``. (``channel``, ``launcher``; tests/faults.)
@@ -106,15 +106,16 @@ class Supervisor:
             self._helpers.relay.pass_on,
             self.inbox.post,
         )
+        self.parkers = Parkers()
         self.lender = Lender(
             self._fleet,
             self._loop,
             self.inbox.post,
             lambda worker: self._helpers.log(self._lines.given_up, worker),
+            self.parkers,
         )
         self._settler = Settler(name, self._helpers.callbacks, self._helpers.announcer)
         self._follow_ups: deque[ev.Event] = deque()
-        self.parkers = Parkers()
         self.warm_waiters = Waiters()
         self.end_waiters = Waiters()
         self._at_end: Callable[[], object] | None = None
@@ -218,17 +219,18 @@ class Supervisor:
 
     def _turn(self) -> None:
         inbox = self.inbox.items
-        earliest = self._earliest()
-        timeout = None if earliest is None else max(0.0, earliest - time.monotonic())
+        earliest = wakes_at = self._earliest()
         if not inbox:
-            self.lender.lend(self._core.on_loan(MOST_LEASES), earliest)
+            wakes_at = self.lender.lend(self._core.on_loan(MOST_LEASES), earliest)
+        timeout = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
         self._settler.unpark()
         ready = self._loop.wait(timeout, inbox)
         if not ready and timeout:
             # A stop of this process (a job control signal, a suspended machine) ends the sleep with
             # nothing to report though something is ready: it may have come in time.
             ready = self._loop.wait(0.0, ())
-        self._hear_of_taken()
+        if self.lender.hear(self._settler, self._handle):
+            ready = self._loop.wait(0.0, ())
         self._loop.call_back(ready)
         for _ in range(len(inbox)):  # Bounded: a storm of submits must not hide the workers.
             if self.inbox.has_ended:
@@ -253,17 +255,6 @@ class Supervisor:
         """When something is to be done unasked."""
         earliest = _earlier(self._core.next_deadline(), self._loop.next_timer())
         return self._helpers.relieve(earliest)
-
-    def _hear_of_taken(self) -> None:
-        taken = self.lender.revoke()
-        for submission, _ in taken:
-            self._settler.enter(submission)
-        for submission, worker in taken:
-            event = ev.TaskTaken(submission.spec, worker, submission.taken_at)
-            # A worker's answer may follow at once: not even here is there another reference to the
-            # future; see settling.
-            del submission
-            self._handle(event)
 
     def _handle(self, event: ev.Event) -> None:
         self._carry_out(self._core.handle(event, time.monotonic()))
@@ -365,8 +356,11 @@ class Supervisor:
 
     def _refuse_all(self) -> None:
         """Answer the tasks that a collapse has left."""
-        left = [submission for submission, _ in self.lender.revoke()]
-        self._settler.refuse_all(left, self.end_error)
+        left = self.lender.revoke()
+        for returned in left:
+            self._settler.complete(returned.unsure)
+        taken = [returned.taken for returned in left if returned.taken is not None]
+        self._settler.refuse_all(taken, self.end_error)
 
     def _answer_all(self) -> None:
         self.warm_waiters.answer_all(self.end_error())

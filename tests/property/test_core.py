@@ -81,6 +81,15 @@ class CoreMachine(RuleBasedStateMachine):
     def take(self, data, timeout):
         self.world.take(self._pick(data, self.world.core.on_loan(9)), timeout)
 
+    @precondition(lambda self: any(self.world.core.on_loan(9).values()))
+    @rule(data=st.data(), outcome=st.sampled_from(ev.Outcome), is_taken=st.booleans())
+    def pass_by(self, data, outcome, is_taken):
+        on_loan = self.world.core.on_loan(9)
+        worker = self._pick(data, [worker for worker, most in on_loan.items() if most])
+        self.world.pass_by(worker, data.draw(st.integers(1, min(3, on_loan[worker]))), outcome)
+        if is_taken:
+            self.world.take(worker, None)
+
     @precondition(lambda self: self.world.core.book.queue)
     @rule(data=st.data())
     def cancel_queued(self, data):

@@ -102,6 +102,16 @@ class World:
         self.running[worker] = spec.id
         self.say(ev.TaskTaken(spec, worker, self.now))
 
+    def pass_by(self, worker: int, count: int, outcome: ev.Outcome = ev.Outcome.RETURNED) -> None:
+        """Some tasks go past the supervisor to a worker that was on loan, and are answered."""
+        assert 0 < count <= self.core.on_loan(len(self.alive))[worker]
+        tasks = []
+        for _ in range(count):
+            spec = ev.TaskSpec(next(self._ids))
+            self.recorded[worker] = spec.id
+            tasks.append(ev.PassedTask(spec, self.now, self.now, outcome))
+        assert self.say(ev.TasksPassed(worker, tuple(tasks))) == []
+
     def exit(
         self,
         worker: int,

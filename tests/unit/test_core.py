@@ -635,3 +635,86 @@ def test_nobody_looks_for_heartbeats_while_nobody_is_warm():
     assert world.core.pulses.next_at is None
     world.warm_all()
     assert world.core.pulses.next_at is not None
+
+
+# ---------------------------------------------------------------------------- tasks that pass
+
+
+def test_tasks_that_pass_are_counted_as_any():
+    world = a_world()
+    worker = the_worker(world)
+    world.pass_by(worker, 3)
+    world.pass_by(worker, 2, ev.Outcome.RAISED)
+    census = world.core.census(world.now)
+    assert census.tasks_submitted == 5
+    assert census.tasks_settled == {"returned": 3, "raised": 2}
+    assert census.runs.count == census.waits.count == 5
+    assert census.details[0].tasks_done == 5
+    assert census.details[0].state == "idle"
+
+
+def test_a_task_that_never_started_after_others_had_passed_runs_elsewhere():
+    world = a_world()
+    worker = the_worker(world)
+    world.pass_by(worker, 3)
+    world.take(worker, None)
+    world.exit(worker, -9)
+    assert not any(world.answers.values()), (
+        "the last that its flight recorder has is one that passed"
+    )
+    world.warm_all()
+    assert len(world.running) == 1
+
+
+def test_a_worker_that_dies_after_tasks_have_passed_has_proved_itself():
+    world = a_world()
+    worker = the_worker(world)
+    world.pass_by(worker, 1)
+    world.exit(worker, -9)
+    (report,) = world.reports
+    assert report.failure.story[-3:-1] == ("+0.000s TaskTaken -> busy", "+0.000s TaskDone -> idle")
+    assert world.core.health is not Health.DEGRADED
+
+
+def test_the_last_task_of_a_worker_does_not_pass():
+    world = a_world(max_tasks_per_child=3)
+    worker = the_worker(world)
+    assert world.core.on_loan(9) == {worker: 2}
+    world.pass_by(worker, 2)
+    assert world.core.on_loan(9) == {worker: 0}
+    world.submit()
+    world.done(worker)
+    assert world.stopped == {worker}
+
+
+def test_nothing_passes_whoever_is_to_be_told_of_everything():
+    world = a_world(is_observed=True)
+    worker = the_worker(world)
+    assert world.core.on_loan(9) == {worker: 0}
+    passed = ev.PassedTask(ev.TaskSpec(9), 0.0, 0.0, ev.Outcome.RETURNED)
+    with pytest.raises(InvalidTransition):
+        world.core.handle(ev.TasksPassed(worker, (passed,)), world.now)
+    assert a_world(forwards_logs=True).core.on_loan(9) == {1: 0}
+
+
+def test_nothing_passes_a_busy_worker():
+    world = a_world()
+    worker = the_worker(world)
+    world.submit()
+    passed = ev.PassedTask(ev.TaskSpec(9), 0.0, 0.0, ev.Outcome.RETURNED)
+    with pytest.raises(InvalidTransition):
+        world.core.handle(ev.TasksPassed(worker, (passed,)), world.now)
+
+
+def test_a_worker_whose_tasks_pass_is_not_unused():
+    world = a_world(2, min_idle=1, idle_timeout=10.0)
+    world.submit()
+    world.submit()
+    world.warm_all()
+    for worker in sorted(world.running):
+        world.done(worker)
+    first, second = world.core.roster.idle
+    world.pass_time(6.0)
+    world.pass_by(first, 1)
+    world.pass_time(6.0)
+    assert world.stopped == {second}

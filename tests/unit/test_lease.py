@@ -32,13 +32,16 @@ class Control:
 
 
 class Fleet:
-    def __init__(self):
-        self.leases = {}
+    has_turns = False
+
+    def __init__(self, end):
+        self.end = end
         self.rests = []
         self.given_up = []
 
-    def lease(self, worker):
-        return self.leases[worker]
+    def lease(self, worker, most):
+        assert most == 0
+        return Lease(worker, 4711, self.end)
 
     def send_rest(self, worker, rest):
         self.rests.append((worker, bytes(rest)))
@@ -66,9 +69,19 @@ def ends():
 
 @pytest.fixture
 def fleet(ends):
-    fleet = Fleet()
-    fleet.leases[1] = Lease(1, 4711, ends[0])
-    return fleet
+    return Fleet(ends[0])
+
+
+@pytest.fixture
+def make_lease(ends):
+    """Make leases that are on loan."""
+
+    def make():
+        lease = Lease(1, 4711, ends[0])
+        lease.lend(lambda lease: None, lambda: None)
+        return lease
+
+    return make
 
 
 @pytest.fixture
@@ -83,7 +96,7 @@ def posted():
 
 @pytest.fixture
 def lender(fleet, loop, posted):
-    return Lender(fleet, loop, posted.append, lambda worker: None)
+    return Lender(fleet, loop, posted.append, lambda worker: None, Parkers())
 
 
 def submission(task=7, payload=b"payload", timeout=None):
@@ -96,19 +109,23 @@ def fill(descriptor):
             os.write(descriptor, b"\0" * 1000)
 
 
-def test_a_lease_is_made_revoked(fleet):
-    assert not fleet.leases[1].take(submission())
+def used(lender):
+    """The tasks that took the leases, and their workers."""
+    return [(returned.taken, returned.worker) for returned in lender.revoke()]
 
 
-def test_one_of_many_takers_gets_it_and_its_owner_learns_who(fleet):
-    lease = fleet.leases[1]
+def test_a_lease_is_made_revoked(ends):
+    assert not Lease(1, 4711, ends[0]).take(submission())
+
+
+def test_one_of_many_takers_gets_it_and_its_owner_learns_who(make_lease):
     for _ in range(200):
-        lease.lend()
+        lease = make_lease()
         takers = [submission(task) for task in range(4)]
         start = threading.Barrier(len(takers))
         won = []
 
-        def take(taker, start=start, won=won):
+        def take(taker, lease=lease, start=start, won=won):
             start.wait()
             if lease.take(taker):
                 won.append(taker)
@@ -118,36 +135,35 @@ def test_one_of_many_takers_gets_it_and_its_owner_learns_who(fleet):
             thread.start()
         for thread in threads:
             thread.join()
-        assert [lease.revoke()] == won
-        assert lease.revoke() is None
+        assert [lease.revoke().taken] == won
+        assert lease.revoke().taken is None
 
 
-def test_a_race_with_the_owner_has_one_outcome(fleet):
-    lease = fleet.leases[1]
+def test_a_race_with_the_owner_has_one_outcome(make_lease):
     for _ in range(500):
-        lease.lend()
+        lease = make_lease()
         taker, start, took = submission(), threading.Barrier(2), []
 
-        def take(taker=taker, start=start, took=took):
+        def take(lease=lease, taker=taker, start=start, took=took):
             start.wait()
             took.append(lease.take(taker))
 
         thread = threading.Thread(target=take)
         thread.start()
         start.wait()
-        revoked = lease.revoke()
+        revoked = lease.revoke().taken
         thread.join()
         assert took == [revoked is taker]
 
 
 def test_what_is_lent_is_taken_once_and_sent(lender, ends):
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     first, second = submission(7), submission(8)
     assert lender.take(first)
     assert not lender.take(second)
     assert first.future.running()
     assert not first.future.cancel()
-    assert lender.revoke() == [(first, 1)]
+    assert used(lender) == [(first, 1)]
     (message,) = wire.Reader(wire.TO_WORKER).feed(os.read(ends[1].fileno(), 1000))
     assert message == (wire.RUN, 7, b"payload")
     assert not second.future.running()
@@ -156,7 +172,7 @@ def test_what_is_lent_is_taken_once_and_sent(lender, ends):
 
 
 def test_what_is_revoked_is_not_taken(lender, fleet):
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     stale = lender._leases[0]
     assert lender.revoke() == []
     lender._leases.append(stale)  # As if popped just before.
@@ -166,13 +182,13 @@ def test_what_is_revoked_is_not_taken(lender, fleet):
 
 
 def test_a_large_task_is_the_supervisors(lender):
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     assert not lender.take(submission(payload=b"x" * (LONGEST_FRAME + 1)))
 
 
 def test_what_does_not_fit_is_left_to_the_supervisor(lender, ends, fleet, posted):
     fill(ends[0].fileno())
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     assert lender.take(submission())
     (post,) = posted
     post()
@@ -183,7 +199,7 @@ def test_what_does_not_fit_is_left_to_the_supervisor(lender, ends, fleet, posted
 
 def test_a_dead_worker_is_no_error_of_the_submitters(lender, ends, posted):
     ends[1].close()
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     taker = submission()
     assert lender.take(taker)
     assert taker.sent
@@ -191,11 +207,11 @@ def test_a_dead_worker_is_no_error_of_the_submitters(lender, ends, posted):
 
 
 def test_a_limit_before_the_sleepers_alarm_wakes_it(lender, posted):
-    lender.lend([1], 0.0)
+    lender.lend({1: 500}, 0.0)
     assert lender.take(submission(timeout=5.0))
     assert posted == [], "it is awake by then"
     lender.revoke()
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     assert lender.take(submission(timeout=5.0))
     assert len(posted) == 1
     posted[0]()
@@ -206,20 +222,20 @@ def test_an_interrupted_taker_has_its_task_killed(lender, fleet, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Lease, "send", interrupted)
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     taker = submission()
     with pytest.raises(KeyboardInterrupt):
         lender.take(taker)
     assert taker.future._control.killed == [7]
-    assert lender.revoke() == [(taker, 1)], "the core hears of the task before it is to kill it"
+    assert used(lender) == [(taker, 1)], "the core hears of the task before it is to kill it"
 
 
 def test_a_taker_that_never_writes_costs_the_worker(lender, fleet, loop, monkeypatch):
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     (lease,) = lender._leases
     stopped = submission()
     assert lease.take(stopped)  # And here the thread is stopped.
-    assert lender.revoke() == [(stopped, 1)]
+    assert used(lender) == [(stopped, 1)]
     (look,) = loop.timers
     look()
     assert fleet.given_up == [], "too early"
@@ -229,11 +245,11 @@ def test_a_taker_that_never_writes_costs_the_worker(lender, fleet, loop, monkeyp
 
 
 def test_an_answered_task_is_not_kept_by_the_look_after_its_taker(lender, fleet, loop, monkeypatch):
-    lender.lend([1], None)
+    lender.lend({1: 500}, None)
     (lease,) = lender._leases
     taker = submission()
     assert lease.take(taker)
-    assert lender.revoke() == [(taker, 1)]
+    assert used(lender) == [(taker, 1)]
     del taker
     monkeypatch.setattr("warmpool.lending.time.monotonic", lambda: 1e9 + SEND_PATIENCE)
     loop.timers[-1]()
