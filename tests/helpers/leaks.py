@@ -160,8 +160,9 @@ class Snapshot:
 
 
 def _kind(line: str) -> str:
-    # A process is R or S as it comes; everything else that is not a digit tells.
-    return re.sub(r"\d+|\([RS]\)", "#", line)
+    # A worker changes its title with its first heartbeat, and then with its tasks: processes are
+    # counted. Of everything else all that is not a digit tells.
+    return "process" if line.startswith("process ") else re.sub(r"\d+", "#", line)
 
 
 def _with_stack(thing: object, line: str) -> str:
