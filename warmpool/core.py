@@ -62,6 +62,7 @@ class Core(Oversight):
             ev.WarmAbandoned: self._on_warm_abandoned,
             ev.ShutdownRequested: self._on_shutdown,
             ev.CloseRequested: self._on_close,
+            ev.ReloadRequested: self._on_reload,
             ev.TimePassed: self._on_time,
             ev.HeartbeatsRead: self._on_heartbeats_read,
             ev.MemoryRead: self._on_memory_read,

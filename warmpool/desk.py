@@ -169,6 +169,10 @@ class Desk:
         """Have it end within the timeout, in seconds; as :meth:`shutdown`."""
         self._is_shut = True
         self._post(ev.CloseRequested(timeout))
+
+    def reload(self) -> None:
+        """Have all workers of before replaced. *Threads:* any; does not block."""
+        self._post(ev.ReloadRequested())
         self._abort_unopened()
 
     def _abort_unopened(self) -> None:

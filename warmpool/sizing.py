@@ -102,6 +102,16 @@ class Sizing(PoolState):
         if worker.state in WARM and worker.id not in self.roster.due:
             self.roster.retire_soon(worker, ExitReason.AGED)
 
+    def _on_reload(self, _event: ev.ReloadRequested) -> None:
+        if self.phase is OPEN:
+            self.roster.outdated = self.roster.started
+            for worker in self.roster.in_states(WARM):
+                self._retire_if_outdated(worker)
+
+    def _retire_if_outdated(self, worker: Worker) -> None:
+        if worker.id <= self.roster.outdated and worker.id not in self.roster.due:
+            self.roster.retire_soon(worker, ExitReason.RELOADED)
+
     def _retire_due(self) -> None:
         """Send home whoever is due and can be spared."""
         roster = self.roster

@@ -124,6 +124,7 @@ class Staffing(Queueing):
         self._assign()
         self.ledger.cold_starts += waiting - len(self.book.queue)
         self._limit_age(worker)
+        self._retire_if_outdated(worker)
         self._has_become_idle()
         self._wind_down()
         for seen in self.waiters.values():
