@@ -27,8 +27,8 @@ _HEADER = struct.Struct(HEADER)
 NUMBER = struct.Struct("=q")
 _DESCRIPTORS_AT_MOST = 250
 
-inherited = child.Inherited()
-"""What workers of this process have without its being sent to them."""
+inherited: child.Inherited | None = None
+"""What workers of this process have without its being sent to them, if they do."""
 
 _handed: list[int] = []
 

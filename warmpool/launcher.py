@@ -224,7 +224,7 @@ class Launcher:
             return process
         except BaseException as error:
             # SystemExit included: somebody's at-fork hook or reducer must not end this thread.
-            return error.with_traceback(None)
+            return _without_frames(error)
         finally:
             self._abandoned.discard(worker)
 
@@ -246,6 +246,15 @@ class Launcher:
             return self._method.start(endpoints, f"{self._pool}-{worker}", order.at)
 
         return make_process(worker, start, via_server=self._method.via_server)
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error is kept for long; its frames would keep the descriptors of what has failed."""
+    at: BaseException | None = error
+    while at is not None and at.__traceback__ is not None:
+        at.__traceback__ = None
+        at = at.__cause__ or at.__context__
+    return error
 
 
 def _end(process: WorkerProcess) -> None:

@@ -334,8 +334,8 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
         raise PayloadError(
             f"the initializer or its initargs cannot be pickled ({_summary(error)}): pass "
             "functions and classes that can be imported, make queues and locks of "
-            "multiprocessing.get_context(START_METHOD) with the pool's own start method, or use "
-            "start_method='fork', which copies them"
+            "multiprocessing.get_context(START_METHOD) with the pool's own start method ('spawn' "
+            "for 'template'), or use start_method='fork', which copies them"
         ) from error
     finally:
         context.set_spawning_popen(None)

@@ -61,14 +61,9 @@ def main(boot: Boot) -> None:
         _say(link, wire.UNFIT, json.dumps(threads).encode())
         return  # Way out: the same.
 
-    def release() -> None:
-        link.close()
-        installed.lifeline.close()
-        installed.recorder.close()
-
     def serve() -> int:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        forking = forker.Forker(link, mask, release)
+        forking = forker.Forker(link, mask, installed.close_after_fork)
         _say(link, wire.READY)
         forking.serve()
         return 0

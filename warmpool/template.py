@@ -32,6 +32,8 @@ swapped out, or a hook of forks hangs."""
 SHARE_OF_INIT_TIMEOUT = 0.9
 """The preload's part of ``init_timeout``: its hang is to be told with its stack, before the worker
 that waits for it is given up."""
+DEATH_PATIENCE = 0.25
+"""Seconds between the end of a template's link and its death."""
 OLD_ENOUGH = 1.0
 """Seconds that a template must have been ready to be replaced at once when it dies. Else the next
 start replaces it, which has a back-off."""
@@ -50,7 +52,7 @@ class TemplateProcess:
         data = upbringing.process.data
         data.settimeout(ANSWER_PATIENCE)
         self.link = asking.Link(data)
-        self.retired = False
+        self._told = False
 
     def await_answer(self, status: int) -> None:
         """See :class:`warmpool.asking.Forker`.
@@ -61,11 +63,20 @@ class TemplateProcess:
         watch = self._held.process.watch
         ready = wait([status, watch], ANSWER_PATIENCE) or wait([status, watch], 0)
         if not ready:
+            self._told = True
             raise self._held.hung(f"has not forked a worker within {ANSWER_PATIENCE:g} s")
 
-    def death(self, patience: float) -> TemplateFailed | None:
-        """What it has died of, if it dies within so many seconds."""
-        return self._held.died() if wait([self._held.process.watch], patience) else None
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is."""
+        return bool(wait([self._held.process.watch], 0))
+
+    def death(self, patience: float = 0.0) -> TemplateFailed | None:
+        """What it has died of, if it dies within so many seconds; once."""
+        if self._told or not wait([self._held.process.watch], patience):
+            return None
+        self._told = True
+        return self._held.died()
 
     def watch(self) -> servers.Watch:
         """A descriptor of its own that is readable once it is dead."""
@@ -127,12 +138,13 @@ class TemplateMethod:
         process = asking.Process(template, endpoints, name)
         try:
             process.start()
-        except (EOFError, OSError):
-            # Mostly it has died; the pidfd may tell a moment later.
-            if (death := template.death(0.25)) is not None:
-                raise death from None
-            raise
-        return process
+        except (EOFError, OSError) as error:
+            # Without its traceback, which would keep the process's descriptors.
+            failure: Exception = error.with_traceback(None)
+        else:
+            return process
+        # Mostly it has died; the pidfd may tell a moment later.
+        raise template.death(DEATH_PATIENCE) or failure
 
     def renew(self) -> None:
         with contextlib.suppress(Exception):  # Told of by the news; the next start tries again.
@@ -150,10 +162,11 @@ class TemplateMethod:
         with self._lock:
             self._bury_retired()
             spent = False
-            if self._template is not None and (death := self._template.death(0)) is not None:
+            if self._template is not None and self._template.is_dead:
                 spent = not self._template.is_old_enough
+                if (death := self._template.death()) is not None:
+                    self._news.server_failed(death, "it is replaced; its workers live on")
                 self._forget()
-                self._news.server_failed(death, "it is replaced; its workers live on")
             if self._template is None and self._fallback is None and (is_asked or not spent):
                 self._template = self._make_for(ordered_at)
             if self._closed:
@@ -176,7 +189,6 @@ class TemplateMethod:
 
     def _make(self, spawn: Spawn) -> TemplateProcess:
         plan = self._plan
-        give_up_at = time.monotonic() + SHARE_OF_INIT_TIMEOUT * plan.init_timeout
 
         def start(early: Early, data: Connection) -> BaseProcess:
             title = f"warmpool: {plan.pool} template"
@@ -187,7 +199,7 @@ class TemplateMethod:
         if spawn is self._spawn:
             self._upbringing = upbringing
         try:
-            upbringing.see_through(give_up_at)
+            upbringing.see_through(SHARE_OF_INIT_TIMEOUT * plan.init_timeout)
         except BaseException:
             upbringing.end()
             raise
@@ -212,7 +224,7 @@ class TemplateMethod:
 
     def _bury_retired(self) -> None:
         for template in list(self._retired):
-            if template.death(0) is not None:
+            if template.is_dead:
                 self._retired.remove(template)
                 template.end()
 

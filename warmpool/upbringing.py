@@ -58,15 +58,15 @@ class Upbringing:
 
     # ------------------------------------------------------------------ growing up
 
-    def see_through(self, give_up_at: float) -> None:
-        """Wait until it is ready.
+    def see_through(self, limit: float) -> None:
+        """Wait until it is ready, so many seconds.
 
         Raises:
             TemplateFailed: It never will be.
             Unfit: It is, but must not fork.
         """
         process = self.process
-        limit = give_up_at - self._began
+        give_up_at = self._began + limit
         while self._stage != "ready":
             left = max(0.0, give_up_at - time.monotonic())
             ready = wait([process.data, process.watch], left)
@@ -75,7 +75,7 @@ class Upbringing:
             elif ready:
                 raise self.died()
             elif left == 0.0:
-                raise self.hung(f"was not ready within {limit:.3g} s")
+                raise self.hung(f"was not ready within {limit:.4g} s")
 
     def _listen(self) -> None:
         try:
@@ -94,6 +94,8 @@ class Upbringing:
             raise self._failure("closed its channel and lived on")
 
     def _hear(self, kind: int, body: bytes | bytearray) -> None:
+        if (kind == wire.HELLO) != (self._stage == "starting"):
+            raise self._failure(f"said {kind:#x} while {_STAGES[self._stage]}")
         if kind == wire.HELLO:
             self._stage = "preloading"
         elif kind == wire.READY:
@@ -106,11 +108,18 @@ class Upbringing:
         else:
             raise Unfit(
                 self._failure(
-                    f"must not fork: preload has left threads running ({_names(body)}), and what "
-                    "they hold would be held for ever in the workers. Start threads in the "
+                    f"must not fork: preload has left threads running ({self._names(body)}), and "
+                    "what they hold would be held for ever in the workers. Start threads in the "
                     "initializer"
                 )
             )
+
+    def _names(self, body: bytes | bytearray) -> str:
+        # It is data (I13).
+        try:
+            return ", ".join(map(repr, json.loads(body)))
+        except (ValueError, TypeError, RecursionError):
+            raise self._failure(f"wrote what is no message ({bytes(body[:80])!r})") from None
 
     # ------------------------------------------------------------------ its end
 
@@ -193,10 +202,3 @@ _STAGES = {
     "preloading": "preloading",
     "ready": "waiting for the next start",
 }
-
-
-def _names(body: bytes | bytearray) -> str:
-    try:
-        return ", ".join(map(repr, json.loads(body)))
-    except (ValueError, TypeError):
-        return "unknown ones"
