@@ -142,7 +142,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "starts": {"errors", "events", "launcher", "loop", "plan", "process", "servers"},
     "launcher": {"child", "early", "making", "payload", "plan", "process", "start", "thread"},
     "making": {"channel", "early", "forkguard", "payload", "process", "recorder"},
-    "plan": {"errors", "payload", "servers"},
+    "plan": {"errors", "payload", "servers", "wire"},
     "start": {"child", "forkservers", "plan", "spawning", "template", "zygote"},
     "template": {
         "asking",

@@ -67,8 +67,12 @@ def receive_birth(status: int) -> tuple[int, int | None]:
         EOFError: The forker has died, or has no descriptor left.
         OSError: It could not fork.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=os.dup(status)) as end:
+    # Not of a duplicate, which a copy of the host that is made meanwhile would not know to close.
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=status)
+    try:
         data, descriptors, _, _ = socket.recv_fds(end, forker.NUMBER.size, 1)
+    finally:
+        end.detach()
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     if len(data) < forker.NUMBER.size:

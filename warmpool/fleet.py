@@ -66,7 +66,7 @@ class Fleet:
     Args:
         loop: Watches the descriptors.
         starts: Where processes come from.
-        initializer: The body of every worker's first message.
+        initializer: The body of every worker's first message, unless the launcher has sent that.
         handle: Takes an event to the core.
         pass_on: Takes a worker's log record, and the task that it has.
     """
@@ -75,7 +75,7 @@ class Fleet:
         self,
         loop: Loop,
         starts: Starts,
-        initializer: bytes,
+        initializer: bytes | None,
         handle: Callable[[ev.Event], None],
         pass_on: Callable[[int, int, bytes | bytearray], None],
     ) -> None:
@@ -96,7 +96,7 @@ class Fleet:
             del self._held[worker]
             self._starts.end(held.process)
         self._starts.close()
-        self._initializer = b""
+        self._initializer = None
 
     def pid(self, worker: int) -> int:
         """A live worker's process id."""
@@ -232,7 +232,7 @@ class Fleet:
         self._handle(ev.WorkerSpawned(worker, process.pid))
         if self._starts.was_killed(worker):
             process.kill()
-        else:
+        elif self._initializer is not None:
             self._send(held, wire.INITIALIZE, 0, self._initializer)
 
     # ------------------------------------------------------------------ readiness

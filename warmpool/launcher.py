@@ -73,6 +73,7 @@ class Launcher:
         self._pickled = plan.pickled  # Its descriptors are handed to each worker.
         self._pickler = pickler
         self._heartbeat_interval = heartbeat_interval
+        self._first_frame = plan.first_frame
         self._pool = plan.pool
         self._log_level = log_level
         self._report = report
@@ -193,6 +194,7 @@ class Launcher:
             self._method.close()
             if self._pickled is not None:
                 self._pickled.close()
+            self._first_frame = b""
         # First this: a worker that was started as the pool collapsed may come at any moment.
         self._is_over = True
         self._end_what_is_left()
@@ -245,7 +247,8 @@ class Launcher:
             )
             return self._method.start(endpoints, f"{self._pool}-{worker}", order.at)
 
-        return make_process(worker, start, via_server=self._method.via_server)
+        via_server = self._method.via_server
+        return make_process(worker, start, self._first_frame, via_server=via_server)
 
 
 def _without_frames(error: BaseException) -> BaseException:

@@ -20,13 +20,19 @@ from warmpool.process import WorkerProcess, open_death_watch
 
 
 def make_process(
-    number: int, start: Callable[[Early, Connection], BaseProcess], *, via_server: bool
+    number: int,
+    start: Callable[[Early, Connection], BaseProcess],
+    first: bytes = b"",
+    *,
+    via_server: bool,
 ) -> WorkerProcess:
     """Make a process with a data channel, a lifeline and a flight recorder.
 
     Args:
         number: The worker's.
         start: Starts it, given its ends of these.
+        first: Waits for it in its channel, so that it need not wait for the supervisor's thread: a
+            frame that any empty socket takes at once.
         via_server: Whether another process than the host becomes its parent.
 
     Raises:
@@ -42,6 +48,8 @@ def make_process(
             data, childs_data = channel.make_ends()
             ours.add(data.close)
             theirs.add(childs_data.close)
+            if first:
+                data.send(first, channel.AT_ONCE)
             lifeline, childs_lifeline = multiprocessing.Pipe()
             ours.add(lifeline.close)
             theirs.add(childs_lifeline.close)

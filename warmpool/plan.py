@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from warmpool import payload
+from warmpool import payload, wire
 from warmpool.errors import WarmpoolError
 from warmpool.servers import Watch
+
+LONGEST_FIRST_FRAME = 1 << 15
+"""Bytes. What an empty socket takes at once everywhere, as ``lease.LONGEST_FRAME``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,13 @@ class Plan:
             before = payload.dump_preload(self.preload, dumps)
         pickled = payload.dump_initializer(self.initializer, dumps)
         return Plan(self.pool, self.init_timeout, pickled=pickled, pickled_preload=before)
+
+    @property
+    def first_frame(self) -> bytes:
+        """What is written to every worker before it is started; empty if it is too long."""
+        body = self.first_message
+        frame = wire.header(wire.INITIALIZE, 0, len(body)) + body
+        return frame if len(frame) <= LONGEST_FIRST_FRAME else b""
 
     @property
     def first_message(self) -> bytes:

@@ -158,7 +158,7 @@ class WarmPool(Submitting):
                     report,
                     news,
                 ),
-                plan.first_message,
+                None if plan.first_frame else plan.first_message,
                 on_event,
                 config.about(self._name, method.name, settings.max_workers) if monitor else None,
             )

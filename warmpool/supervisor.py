@@ -65,7 +65,7 @@ class Supervisor:
         name: The pool's.
         settings: For the core.
         launcher: Makes the launcher, given where it reports.
-        initializer: The body of every worker's first message.
+        initializer: The body of every worker's first message, unless the launcher has sent that.
         on_event: Told of everything, if the settings say so.
         about: What is published of the pool, beside the census; None: nothing is.
     """
@@ -75,7 +75,7 @@ class Supervisor:
         name: str,
         settings: Settings,
         launcher: LauncherMaker,
-        initializer: bytes,
+        initializer: bytes | None,
         on_event: Callable[[Notice], object] | None = None,
         about: dict[str, Any] | None = None,
     ) -> None:
