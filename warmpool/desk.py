@@ -170,8 +170,16 @@ class Desk:
         self._is_shut = True
         self._post(ev.CloseRequested(timeout))
 
-    def reload(self) -> None:
-        """Have all workers of before replaced. *Threads:* any; does not block."""
+    def reload(self, preload: Callable[[], None]) -> None:
+        """Preload anew, and then have all workers of before replaced. *Threads:* any; blocks.
+
+        Raises:
+            WarmpoolError: The preload failed, or the pool has ended meanwhile.
+        """
+        try:
+            preload()
+        except ProcessLookupError:
+            raise self._supervisor.end_error() from None
         self._post(ev.ReloadRequested())
         self._abort_unopened()
 

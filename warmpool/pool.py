@@ -333,8 +333,7 @@ class WarmPool(Submitting):
         self._desk.ensure_open()
         if self._unopened:
             self._open()
-        self._method.reload()
-        self._desk.reload()
+        self._desk.reload(self._method.reload)
 
     def stats(self) -> PoolStats:
         """Count what there is, all at one instant. *Threads:* any; blocks for a moment."""

@@ -33,6 +33,13 @@ class Launched:
     outcome: WorkerProcess | BaseException
 
 
+@dataclass(frozen=True, slots=True)
+class ServerStarted:
+    """What starts workers is there, and to be watched; on its way to the supervisor's thread."""
+
+    watch: Watch
+
+
 class Starts:
     """The launchers of a pool, and what they are at.
 
@@ -40,7 +47,7 @@ class Starts:
         loop: Watches what starts workers, and keeps time.
         launcher: Makes the launcher, given where it reports.
         handle: Takes an event to the core.
-        post: Takes a report, or a call, of another thread to the supervisor's.
+        post: Takes a report of the launcher's thread to the supervisor's.
         report: Takes a failure of what starts workers, and what follows from it. *Threads:* any.
     """
 
@@ -49,12 +56,12 @@ class Starts:
         loop: Loop,
         launcher: LauncherMaker,
         handle: Callable[[ev.Event], None],
-        post: Callable[[Launched | Callable[[], None]], None],
+        post: Callable[[Launched | ServerStarted], None],
         report: Callable[[WarmpoolError, str], None],
     ) -> None:
         self._loop = loop
         self._handle = handle
-        news = News(lambda watch: post(functools.partial(self._watch, watch)), report)
+        news = News(lambda watch: post(ServerStarted(watch)), report)
         self._launcher = launcher(lambda worker, outcome: post(Launched(worker, outcome)), news)
         self._former_launchers: list[Launcher] = []
         self._unborn: set[int] = set()
@@ -62,7 +69,6 @@ class Starts:
         self._killed: set[int] = set()
         # Invariant: those of them that are to be killed.
         self._watches: list[Watch] = []
-        self._is_closed = False
 
     def open(self) -> None:
         """Start the launcher's thread. *Threads:* the pool's maker."""
@@ -70,7 +76,6 @@ class Starts:
 
     def close(self) -> None:
         """End the launcher."""
-        self._is_closed = True
         while self._watches:
             self._unwatch(self._watches[0])
         self._launcher.close()
@@ -111,10 +116,12 @@ class Starts:
         """Kill and reap a worker that nobody wants any more. *Threads:* any; never blocks."""
         self._launcher.end(process)
 
-    def disown(self, launched: Launched) -> None:
+    def disown(self, report: Launched | ServerStarted) -> None:
         """End a worker that was started for a pool that has ended. *Threads:* any."""
-        if isinstance(launched.outcome, WorkerProcess):
-            self._launcher.end(launched.outcome)
+        if isinstance(report, ServerStarted):
+            report.watch.close()
+        elif isinstance(report.outcome, WorkerProcess):
+            self._launcher.end(report.outcome)
 
     def failed(self, worker: int, error: BaseException) -> None:
         """Tell the core that there is no such worker, and will be none."""
@@ -152,13 +159,16 @@ class Starts:
 
     # ------------------------------------------------------------------ what starts them
 
-    def _watch(self, watch: Watch) -> None:
-        """Have it replaced as soon as it is dead. *Threads:* any, once all is over."""
-        if self._is_closed:
+    def watch(self, started: ServerStarted) -> None:
+        """Have it replaced as soon as it is dead."""
+        watch = started.watch
+        try:
+            self._loop.watch(watch.descriptor, READ, lambda _ready: self._on_death(watch))
+        except OSError:
+            # The system's limit on what can be watched. Then the next start finds it dead.
             watch.close()
-            return
-        self._watches.append(watch)
-        self._loop.watch(watch.descriptor, READ, lambda _ready: self._on_death(watch))
+        else:
+            self._watches.append(watch)
 
     def _on_death(self, watch: Watch) -> None:
         self._unwatch(watch)

@@ -51,11 +51,11 @@ from warmpool.notices import Notice, WorkerFailed
 from warmpool.parker import Parkers
 from warmpool.publishing import Publisher
 from warmpool.settling import Settler
-from warmpool.starts import Launched, LauncherMaker, Starts
+from warmpool.starts import Launched, LauncherMaker, ServerStarted, Starts
 from warmpool.state import Settings, smallest_limit
 from warmpool.thread import DaemonThread
 
-Item = ev.Event | Launched | Submission | Callable[[], None]
+Item = ev.Event | Launched | ServerStarted | Submission | Callable[[], None]
 
 
 class Supervisor:
@@ -100,11 +100,7 @@ class Supervisor:
             self._loop, launcher, self._handle, self.inbox.post, self._report_failure
         )
         self._fleet = Fleet(
-            self._loop,
-            self._starts,
-            initializer,
-            self._handle,
-            self._helpers.relay.pass_on,
+            self._loop, self._starts, initializer, self._handle, self._helpers.relay.pass_on
         )
         self.lender = Lender(
             self._fleet,
@@ -239,6 +235,8 @@ class Supervisor:
                 self._handle(ev.TaskSubmitted(item.spec))
             elif isinstance(item, Launched):
                 self._fleet.adopt(item)
+            elif isinstance(item, ServerStarted):
+                self._starts.watch(item)
             elif callable(item):
                 item()
             else:
@@ -388,7 +386,7 @@ class Supervisor:
             self._settler.refuse(item, self.end_error)
         elif isinstance(item, ev.WarmAwaited):
             self.warm_waiters.answer(item.waiter, self.end_error())
-        elif isinstance(item, Launched):
+        elif isinstance(item, Launched | ServerStarted):
             self._starts.disown(item)
         elif callable(item):
             item()

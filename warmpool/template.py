@@ -117,6 +117,7 @@ class TemplateMethod:
         self._lock = threading.Lock()
         self._spawn = Spawn()
         self._upbringing: Upbringing | None = None
+        self._reloading: set[Upbringing] = set()
         self._template: TemplateProcess | None = None
         self._retired: list[TemplateProcess] = []
         self._failure: TemplateFailed | None = None
@@ -198,11 +199,17 @@ class TemplateMethod:
         upbringing = Upbringing(plan.pool, make_process(0, start, via_server=False))
         if spawn is self._spawn:
             self._upbringing = upbringing
+        else:
+            self._reloading.add(upbringing)
         try:
+            if self._closed:
+                raise ProcessLookupError("the pool has ended")
             upbringing.see_through(SHARE_OF_INIT_TIMEOUT * plan.init_timeout)
         except BaseException:
             upbringing.end()
             raise
+        finally:
+            self._reloading.discard(upbringing)
         return TemplateProcess(upbringing)
 
     def _introduce(self, template: TemplateProcess) -> TemplateProcess:
@@ -233,7 +240,8 @@ class TemplateMethod:
 
         Raises:
             TemplateFailed: It failed. The old one stays.
-            RuntimeError: There is no template, since the preload leaves threads; or the pool ended.
+            RuntimeError: There is no template, since the preload leaves threads.
+            ProcessLookupError: The pool has ended meanwhile.
 
         *Threads:* any; blocks for as long as the preload takes, ``init_timeout`` at most.
         """
@@ -243,6 +251,10 @@ class TemplateMethod:
             new = self._make(Spawn())
         except Unfit as unfit:
             raise unfit.failure from None
+        except Exception:
+            if self._closed:
+                raise ProcessLookupError("the pool has ended") from None
+            raise
         with self._lock:
             old, self._template = self._template, new
             if old is not None:
@@ -250,7 +262,7 @@ class TemplateMethod:
                 self._retired.append(old)
             if self._closed:
                 self._forget()
-                raise RuntimeError("the pool has ended")
+                raise ProcessLookupError("the pool has ended")
         self._introduce(new)
 
     # ------------------------------------------------------------------ the end
@@ -266,6 +278,8 @@ class TemplateMethod:
 
     def close(self) -> None:
         self._closed = True
+        for upbringing in list(self._reloading):
+            upbringing.kill()  # Its own thread does the rest.
         self._forget()
         while self._retired:
             self._retired.pop().end()

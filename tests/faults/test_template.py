@@ -473,6 +473,29 @@ def test_workers_that_warm_up_during_a_reload_are_replaced_too(
     processes.wait_gone(template)
 
 
+def test_close_during_a_reload_ends_both(
+    make_pool: MakePool, start_method: str, tmp_path: Path, gate: Gate
+) -> None:
+    preload = functools.partial(preloads.hold_the_second_time, tmp_path / "attempts", gate)
+    pool = make_pool(1, preload=preload)
+    pool.wait_warm(BOUND)
+    raised: list[BaseException] = []
+
+    def reload() -> None:
+        try:
+            pool.reload()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=reload)
+    thread.start()
+    template = gate.arrived()
+    pool.close()
+    thread.join(BOUND)
+    assert [type(error) for error in raised] == [PoolClosed]
+    processes.wait_gone(template)
+
+
 def test_reload_needs_a_template_and_an_open_pool(
     make_pool: MakePool, start_method: str, tmp_path: Path
 ) -> None:

@@ -50,6 +50,12 @@ def announce_and_wait(gate: Gate) -> None:
     gate.hold()
 
 
+def hold_the_second_time(attempts: Path, gate: Gate) -> None:
+    note_pid(attempts)
+    if len(attempts.read_text().splitlines()) > 1:
+        gate.hold()
+
+
 def announce_and_fork_no_more(gate: Gate) -> None:
     """Hang in the first fork."""
 
