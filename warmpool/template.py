@@ -18,7 +18,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from warmpool import asking, child, forkguard, forkservers, preloading, servers
+from warmpool import child, forkguard, forking, forkservers, preloading, servers
 from warmpool.early import Early
 from warmpool.errors import TemplateFailed
 from warmpool.making import make_process
@@ -51,11 +51,11 @@ class TemplateProcess:
         self._ready_at = time.monotonic()
         data = upbringing.process.data
         data.settimeout(ANSWER_PATIENCE)
-        self.link = asking.Link(data)
+        self.link = forking.Link(data)
         self._told = False
 
     def await_answer(self, status: int) -> None:
-        """See :class:`warmpool.asking.Forker`.
+        """See :class:`warmpool.forking.Forker`.
 
         Raises:
             TemplateFailed: It has died, or hangs, and is killed.
@@ -136,7 +136,7 @@ class TemplateMethod:
         if template is None:
             assert self._fallback is not None
             return self._fallback.start(endpoints, name, ordered_at)
-        process = asking.Process(template, endpoints, name)
+        process = forking.Process(template, endpoints, name)
         try:
             process.start()
         except (EOFError, OSError) as error:

@@ -19,7 +19,7 @@ import threading
 import time
 from multiprocessing.process import BaseProcess
 
-from warmpool import asking, child, copied, forkguard, mending, servers
+from warmpool import child, copied, forkguard, forking, mending, servers
 from warmpool.plan import News, Plan, refuse_reload
 
 
@@ -49,7 +49,7 @@ class Zygote:
         everything = signal.valid_signals()
         with forkguard.signals_blocked(everything) as mask, forkguard.making():
             ours, theirs = socket.socketpair()
-            self.link = asking.Link(ours)
+            self.link = forking.Link(ours)
             with theirs:
                 # Its hook closes the copy of our end, in this copy of the host as in all others.
                 forkguard.enroll(self)
@@ -114,7 +114,7 @@ class Fork:
             zygote.end()
 
     def start(self, endpoints: child.Endpoints, name: str, ordered_at: float) -> BaseProcess:
-        process = asking.Process(self._living_zygote(), endpoints, name)
+        process = forking.Process(self._living_zygote(), endpoints, name)
         process.start()
         return process
 
