@@ -169,6 +169,7 @@ class Desk:
         """Have it end within the timeout, in seconds; as :meth:`shutdown`."""
         self._is_shut = True
         self._post(ev.CloseRequested(timeout))
+        self._abort_unopened()
 
     def reload(self, preload: Callable[[], None]) -> None:
         """Preload anew, and then have all workers of before replaced. *Threads:* any; blocks.
@@ -181,7 +182,6 @@ class Desk:
         except ProcessLookupError:
             raise self._supervisor.end_error() from None
         self._post(ev.ReloadRequested())
-        self._abort_unopened()
 
     def _abort_unopened(self) -> None:
         if not (self._is_open or self.is_foreign):

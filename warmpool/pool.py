@@ -169,7 +169,7 @@ class WarmPool(Submitting):
         self._unopened = [None]
         try:
             # Forgotten by its user, a pool finishes what it has, and ends.
-            self._forgotten = weakref.finalize(self, lifetime.forget, self._desk)
+            self._forgotten = weakref.finalize(self, lifetime.forget_pool, self._desk)
             self._forgotten.atexit = False  # See lifetime.
             # A module that workers import, to find a task in it, may make a pool. Workers of that
             # which were started at once would import the module too, and make pools, without end:
