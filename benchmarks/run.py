@@ -27,14 +27,11 @@ def measure(
     before = set(descendants(os.getpid()))
     runners = [_Runner(figure, subject, conditions, size) for subject in able]
     share = size.seconds / max(1, len(runners))
-    began = time.monotonic()
     try:
         for runner in runners:
             runner.open()
         with pinned(conditions.core):
             for turn in range(size.rounds):
-                if turn and time.monotonic() - began > size.seconds:
-                    break
                 for runner in rotated(runners, turn):
                     # At least one block each, however slow.
                     if not turn or runner.spent < share:

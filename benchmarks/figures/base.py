@@ -47,8 +47,7 @@ class Size:
     samples: int
     # What the figure has many of: tasks, workers, megabytes, seconds.  Stands in its title.
     amount: float = 0
-    # No round begins after so many seconds, and a subject that has used up its share of them
-    # sits the others out.
+    # For all blocks, about: who has used up an equal share of it sits the other rounds out.
     seconds: float = 30.0
     # For a block, and for opening a subject.  Not done by then means: never.
     limit: float = 30.0

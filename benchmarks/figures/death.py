@@ -40,7 +40,7 @@ DEATH = Figure(
     needs=Ability.DEATH,
     prepare=fresh(settled),
     unit=Unit.MILLISECONDS,
-    full=Size(rounds=50, samples=1, seconds=50, limit=15),
+    full=Size(rounds=50, samples=1, seconds=40, limit=12),
     quick=Size(rounds=4, samples=1, seconds=1, limit=0.7),
 )
 REPLACEMENT = replace(
@@ -49,7 +49,7 @@ REPLACEMENT = replace(
     title="From a worker's SIGKILL to the next task's result, 1 worker",
     needs=Ability.REPLACE,
     prepare=fresh(replaced),
-    full=Size(rounds=20, samples=1, seconds=50, limit=15),
+    full=Size(rounds=20, samples=1, seconds=40, limit=12),
     quick=Size(rounds=2, samples=1, seconds=1, limit=1, peers=False),
 )
 PRELOADED = replace(
@@ -57,7 +57,7 @@ PRELOADED = replace(
     name="replacement-preloaded",
     title="The same after a preload of {amount:g} s, shared",
     needs=Ability.PRELOAD,
-    full=Size(rounds=5, samples=1, amount=3, seconds=25, limit=15),
+    full=Size(rounds=5, samples=1, amount=3, seconds=25, limit=12),
     quick=Size(rounds=2, samples=1, amount=0.3, seconds=1, limit=2, peers=False),
 )
 FIGURES = (DEATH, REPLACEMENT, PRELOADED)

@@ -76,7 +76,8 @@ FIGURES = (
             title=f"A fresh warm process for each of {{amount:,.0f}} tasks, {WORKERS} workers, "
             f"{method}",
             needs=Ability.FRESH,
-            prepare=partial(flooded, fresh=True, trial=2),
+            # More than the workers that are warm already, which say nothing of the others.
+            prepare=partial(flooded, fresh=True, trial=3 * WORKERS),
             unit=Unit.PER_SECOND,
             full=Size(rounds=4, samples=1, amount=400, seconds=40),
             quick=Size(
