@@ -55,7 +55,7 @@ REPLACEMENT = replace(
 PRELOADED = replace(
     REPLACEMENT,
     name="replacement-preloaded",
-    title="The same after a preload of {amount:g} s, shared",
+    title="From SIGKILL to the next result, sharing a preload of {amount:g} s",
     needs=Ability.PRELOAD,
     full=Size(rounds=5, samples=1, amount=3, seconds=25, limit=12),
     quick=Size(rounds=2, samples=1, amount=0.3, seconds=1, limit=2, peers=False),

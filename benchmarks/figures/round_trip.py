@@ -38,14 +38,14 @@ FREE = Figure(
 PINNED = replace(
     FREE,
     name="round-trip-pinned",
-    title="Warm round trip of a no-op task, 1 worker, all processes on one core",
+    title="Warm round trip of a no-op task, 1 worker, all on one core",
     pinned=True,
     quick=Size(rounds=20, samples=50, seconds=1),
 )
 SPAWNED = replace(
     PINNED,
     name="round-trip-spawn",
-    title="The same with spawned workers",
+    title="Warm round trip of a no-op task, spawned worker, on one core",
     start_method="spawn",
     full=Size(rounds=20, samples=200, seconds=15),
     quick=Size(rounds=4, samples=50, seconds=1, peers=False),

@@ -75,7 +75,7 @@ FIGURES = (
     ),
     Figure(
         name="worker-preloaded",
-        title="The same after a preload of {amount:g} s, shared",
+        title="From a task to a new process that shares a preload of {amount:g} s",
         needs=Ability.PRELOAD,
         prepare=demanded,
         unit=Unit.MILLISECONDS,
