@@ -73,6 +73,7 @@ def conditions(figure: Figure, size: Size, args: argparse.Namespace) -> Conditio
         core=args.core if figure.pinned else None,
         amount=size.amount,
         sample=size.sample,
+        limit=size.limit,
     )
 
 

@@ -13,6 +13,9 @@ from benchmarks.subjects.base import NotAvailableError, Subject
 
 # What `multiprocessing` starts once for all pools of a program and does not start again.
 SHARED = ("resource_tracker", "semaphore_tracker", "forkserver")
+# A machine that is busy with other things may need as long until a pool is open: no fault of the
+# pool's, and no part of the limit.
+OPENING = 15.0
 
 
 def measure(
@@ -52,7 +55,7 @@ class _Runner:
     ) -> None:
         self.reading = Reading(subject.name)
         self.spent = 0.0
-        self._limit = size.limit
+        self._limit = size.limit + OPENING
         self._prepared = figure.prepare(subject, conditions)
         self._stack = ExitStack()
         self._block: Block | None = None

@@ -49,7 +49,7 @@ class Size:
     amount: float = 0
     # For all blocks, about: who has used up an equal share of it sits the other rounds out.
     seconds: float = 30.0
-    # For a block, and for opening a subject.  Not done by then means: never.
+    # For an answer where a figure waits for one, else for a block.  Not there by then means: never.
     limit: float = 30.0
     # Where a sample may be shorter than the figure's amount, or longer than an instant.
     sample: float = 5.0
@@ -65,6 +65,7 @@ class Conditions:
     core: int | None  # all processes on this one; None leaves them free
     amount: float = 0
     sample: float = 5.0
+    limit: float = 30.0
 
     @property
     def count(self) -> int:

@@ -6,6 +6,7 @@ Both count from the instant that the worker noted right before it killed itself.
 import time
 from dataclasses import replace
 
+from benchmarks import guard
 from benchmarks.figures.base import Conditions, Figure, Size, Unit, fresh, opened
 from benchmarks.stamp import new_stamp
 from benchmarks.subjects.base import Ability, Opening, Subject
@@ -16,7 +17,8 @@ def settled(subject: Subject, conditions: Conditions) -> float:
     opening = Opening(1, conditions.start_method)
     with new_stamp() as stamp, opened(subject, opening) as session:
         session.wait_ready()
-        session.die(stamp)
+        with guard.step(conditions.limit):
+            session.die(stamp)
         known = time.monotonic()
         return known - stamp.take()
 
@@ -27,9 +29,10 @@ def replaced(subject: Subject, conditions: Conditions) -> float:
     opening = Opening(1, conditions.start_method, preload=preload)
     with new_stamp() as stamp, opened(subject, opening) as session:
         session.wait_ready()
-        session.die(stamp)
-        session.revive()
-        session.call()
+        with guard.step(conditions.limit):
+            session.die(stamp)
+            session.revive()
+            session.call()
         answered = time.monotonic()
         return answered - stamp.take()
 
@@ -50,7 +53,7 @@ REPLACEMENT = replace(
     needs=Ability.REPLACE,
     prepare=fresh(replaced),
     full=Size(rounds=20, samples=1, seconds=40, limit=12),
-    quick=Size(rounds=2, samples=1, seconds=1, limit=1, peers=False),
+    quick=Size(rounds=2, samples=1, seconds=1, limit=2, peers=False),
 )
 PRELOADED = replace(
     REPLACEMENT,
