@@ -12,7 +12,7 @@ from benchmarks.gate import new_gate
 from benchmarks.stamp import Stamp
 
 # Longer than any wait in a run that goes well; `guard.step` is the limit proper.
-PATIENCE = 30.0
+PATIENCE = 60.0
 # For pools that never use all of their workers at once, and so never have so many tasks waiting.
 ASSEMBLY = 10.0
 
