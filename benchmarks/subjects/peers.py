@@ -4,6 +4,8 @@ A package that is not installed leaves its subject out; `benchmarks` is the extr
 """
 
 import multiprocessing
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -53,6 +55,21 @@ class MultiprocessingPool(Subject):
         )
 
 
+class _OsWithoutExit:
+    """billiard ends the whole program (`os._exit`) when one of its threads fails: not this one."""
+
+    def __init__(self) -> None:
+        self._host = os.getpid()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def _exit(self, code: int) -> None:
+        if os.getpid() != self._host:
+            os._exit(code)
+        sys.exit(code)  # Ends the thread.
+
+
 class Billiard(Subject):
     name: ClassVar[str] = "billiard"
     title: ClassVar[str] = "billiard.Pool"
@@ -60,12 +77,12 @@ class Billiard(Subject):
     abilities: ClassVar[frozenset[Ability]] = COMMON | DEATHS | {Ability.LIMIT, Ability.FRESH}
 
     def open(self, opening: Opening) -> Session:
-        import billiard
-        from billiard.pool import Pool
+        import billiard.pool
 
-        make: Any = Pool
+        module: Any = billiard.pool
+        module.os = _OsWithoutExit()
         return MultiprocessingSession(
-            make(
+            module.Pool(
                 opening.workers,
                 maxtasksperchild=1 if opening.fresh else None,
                 enable_timeouts=True,  # Without it, a task's own limit is ignored.
