@@ -605,6 +605,18 @@ def test_a_silent_workers_task_that_never_started_runs_elsewhere():
     assert list(world.running.values()) == [task]
 
 
+def test_a_silent_workers_task_is_not_run_again_if_nobody_can_tell_whether_it_has_started():
+    """It cannot even write down its stack: its flight recorder was never asked."""
+    world = beating(2, prompt=False)
+    task = world.submit()
+    (worker,) = world.running
+    world.silent.add(worker)
+    world.pass_time(5.0 + STACK_PATIENCE)
+    assert world.killed == {worker}
+    assert world.failure(task).kind is FailureKind.UNRESPONSIVE
+    assert world.failure(task).started
+
+
 def test_workers_that_beat_are_left_alone():
     world = beating(3)
     world.submit()
