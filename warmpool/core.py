@@ -176,7 +176,7 @@ class Core(Oversight):
         for worker in self.roster.in_states(WARMING):
             self._kill(worker, None)
         for worker in self.roster.in_states(JUST_IDLE):
-            self.roster.stop(worker, self._now, self.settings.grace, ExitReason.CLOSED)
+            self._stop(worker, ExitReason.CLOSED)
         self._wind_down()
         self._refresh_health()
 

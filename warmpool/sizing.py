@@ -85,7 +85,7 @@ class Sizing(PoolState):
             if oldest.moved_at + (self.settings.idle_timeout or 0.0) > self._now:
                 self._look_for_surplus_later()
                 return
-            self.roster.stop(oldest, self._now, self.settings.grace, ExitReason.UNUSED)
+            self._stop(oldest, ExitReason.UNUSED)
 
     # ------------------------------------------------------------------ others
 
@@ -113,4 +113,4 @@ class Sizing(PoolState):
                 pass  # Its replacement is warm.
             elif roster.coming or roster.in_states(LEAVING):
                 continue  # For one that comes, or for the room that one leaves.
-            roster.stop(worker, self._now, self.settings.grace, reason)
+            self._stop(worker, reason)

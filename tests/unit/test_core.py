@@ -187,6 +187,15 @@ def test_one_failing_slot_beside_a_warm_one_degrades_the_pool_and_no_more():
     assert world.running == {good: task}
 
 
+def test_a_pool_whose_only_warm_worker_is_asked_to_leave_is_warming_at_once():
+    world = a_world(max_tasks_per_child=1)
+    assert world.core.health is Health.READY
+    world.submit()
+    world.done(the_worker(world))
+    assert world.stopped == {the_worker(world)}
+    assert world.core.health is Health.WARMING
+
+
 def test_wait_warm_is_answered_once_all_are_warm_and_with_the_cause_if_they_cannot_be():
     world = a_world(2, warm=False)
     world.warm_answers = {1: [], 2: []}
