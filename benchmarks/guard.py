@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -27,24 +27,35 @@ EXIT_TIMEOUT = 124
 LEAVING_TIME = 2.0
 
 
-class StepTimeoutError(Exception):
-    """A step took longer than it may."""
+# A step that goes on after its end, in a `finally` that is stuck as well, is told again this often.
+AGAIN_AFTER = 5.0
+
+
+class StepTimeoutError(BaseException):
+    """A step took longer than it may.
+
+    No `Exception`: what waits for a task's failure shall not take this for it.
+    """
 
 
 @contextmanager
 def step(seconds: float) -> Iterator[None]:
-    """Raise `StepTimeoutError` here (main thread) if the block lasts longer."""
+    """Raise `StepTimeoutError` here (main thread) if the block lasts longer.
+
+    The time of a step inside another one does not count for the outer one.
+    """
 
     def expire(_number: int, _frame: FrameType | None) -> None:
         raise StepTimeoutError(f"not done after {seconds:g} s")
 
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_AFTER)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_REAL, outer, AGAIN_AFTER)
 
 
 def enter(limit: float) -> None:
@@ -66,6 +77,13 @@ def enter(limit: float) -> None:
         code = _watch(run, limit)
         _sweep()
     sys.exit(code)
+
+
+def end_all(pids: Iterable[int]) -> None:
+    """End what a subject that is stuck has left, so that it disturbs no other figure."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _watch(run: int, limit: float) -> int:

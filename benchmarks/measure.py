@@ -1,4 +1,4 @@
-"""Samples and what they say.  All samples are seconds, and fewer are better, in every figure."""
+"""Samples and what they say.  Fewer is better in every figure, and most are seconds."""
 
 import statistics
 import time
@@ -67,6 +67,8 @@ class Reading:
         self.subject = subject
         self.blocks: list[list[float]] = []
         self.error: str | None = None
+        self.never: str | None = None  # it was cut off: after how long
+        self.absent: str | None = None  # what it would take does not exist here
 
     @property
     def summary(self) -> Summary | None:

@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "lease",
         "lifetime",
         "payload",
+        "plan",
         "pulse",
         "start",
         "stats",
@@ -119,16 +120,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "forkguard",
         "helpers",
         "inbox",
-        "launcher",
         "lease",
         "lending",
         "loglines",
         "loop",
         "notices",
         "parker",
-        "process",
         "publishing",
         "settling",
+        "starts",
         "state",
         "thread",
     },
@@ -155,11 +155,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "channel",
         "events",
         "held",
-        "launcher",
         "lease",
         "loop",
         "oom",
         "process",
+        "starts",
         "turns",
         "wire",
     },
@@ -167,23 +167,34 @@ MAY_IMPORT: dict[str, set[str]] = {
     "held": {"channel", "events", "process", "turns", "wire"},
     "oom": set(),
     "failures": {"errors", "events", "payload", "stacks"},
-    "launcher": {
-        "channel",
+    "starts": {"errors", "events", "launcher", "loop", "plan", "process", "servers"},
+    "launcher": {"child", "early", "making", "payload", "plan", "process", "start", "thread"},
+    "making": {"channel", "early", "forkguard", "payload", "process", "recorder"},
+    "plan": {"errors", "payload", "servers", "wire"},
+    "start": {"child", "forkservers", "plan", "spawning", "template", "zygote"},
+    "template": {
+        "forking",
         "child",
         "early",
+        "errors",
         "forkguard",
-        "payload",
-        "process",
-        "recorder",
-        "start",
-        "thread",
+        "forkservers",
+        "making",
+        "plan",
+        "preloading",
+        "servers",
+        "spawning",
+        "upbringing",
     },
-    "start": {"child", "forkservers", "payload", "spawning", "zygote"},
-    "forkservers": {"child", "forkguard", "payload", "preparation", "servers"},
-    "spawning": {"child", "forkguard", "payload", "preparation", "servers"},
-    "preparation": {"child", "servers"},
-    "zygote": {"child", "copied", "forkguard", "mending", "payload", "servers"},
-    "copied": {"child", "mending", "payload"},
+    "upbringing": {"errors", "failures", "payload", "process", "servers", "stacks", "wire"},
+    "preloading": {"child", "early", "forker", "payload", "wire"},
+    "forkservers": {"child", "forkguard", "plan", "preparation", "servers"},
+    "spawning": {"child", "forkguard", "plan", "preparation", "servers"},
+    "preparation": {"early", "servers"},
+    "zygote": {"forking", "child", "copied", "forkguard", "mending", "plan", "servers"},
+    "forking": {"child", "forker", "forkguard", "servers"},
+    "copied": {"child", "forker", "mending"},
+    "forker": {"child", "payload"},
     "servers": {"forkguard"},
     "process": {"recorder"},
     "channel": {"wire"},
@@ -342,12 +353,15 @@ def test_the_supervisors_thread_has_no_pickle(module):
     assert not imports(module) & {"pickle", "warmpool.payload"}
 
 
+TOUCH_PROCESSES = {"start", "process", "launcher", "servers", "forker", "zygote", "template"}
+
+
 def test_only_few_touch_processes():
-    for module in set(MODULES) - {"start", "process", "launcher", "servers", "copied"}:
+    for module in set(MODULES) - TOUCH_PROCESSES:
         text = ast.unparse(MODULES[module]).replace("psutil.Process(", "")
         assert ".Process(" not in text
         assert "waitpid" not in text
-    for module in set(MODULES) - {"zygote", "copied"}:
+    for module in set(MODULES) - {"zygote", "forker"}:
         assert "os.fork()" not in ast.unparse(MODULES[module])
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from warmpool.errors import RemoteTraceback as RemoteTraceback
     from warmpool.errors import SoftTimeout as SoftTimeout
     from warmpool.errors import TaskTimeout as TaskTimeout
+    from warmpool.errors import TemplateFailed as TemplateFailed
     from warmpool.errors import WarmpoolError as WarmpoolError
     from warmpool.errors import WorkerDied as WorkerDied
     from warmpool.errors import WorkerError as WorkerError
@@ -59,6 +60,7 @@ _HOMES = {
             "RemoteTraceback",
             "SoftTimeout",
             "TaskTimeout",
+            "TemplateFailed",
             "WarmpoolError",
             "WorkerDied",
             "WorkerError",

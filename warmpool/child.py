@@ -39,8 +39,7 @@ class Endpoints:
         data: Its end of the data channel.
         early: Its lifeline and flight recorder. Unpickled first of all.
         heartbeat_interval: Seconds between two heartbeats.
-        initializer: None: it comes over the data channel. Under ``fork`` it is inherited; see
-            ``copied``.
+        preload: What is to be preloaded here, pickled; None: nothing.
         inherited: Descriptors that the pickled initializer refers to (queues, locks).
         pickler: The pool's.
         title: What the title of the process begins with.
@@ -57,10 +56,10 @@ class Endpoints:
         "early",
         "heartbeat_interval",
         "inherited",
-        "initializer",
         "interpreter",
         "log_level",
         "pickler",
+        "preload",
         "title",
     )
 
@@ -69,7 +68,6 @@ class Endpoints:
         early: early.Early | None,
         data: Connection,
         heartbeat_interval: float,
-        initializer: payload.Initializer | None,
         inherited: tuple[payload.Descriptor, ...] = (),
         pickler: str = "pickle",
         title: str = "warmpool",
@@ -81,7 +79,7 @@ class Endpoints:
         self.early = early
         self.data = data
         self.heartbeat_interval = heartbeat_interval
-        self.initializer = initializer
+        self.preload: bytes | None = None
         self.inherited = inherited
         self.pickler = pickler
         self.title = title
@@ -90,8 +88,27 @@ class Endpoints:
         self.interpreter = interpreter
 
 
-def main(endpoints: Endpoints) -> None:
-    """The target of the worker's ``Process``."""
+class Inherited:
+    """What a worker has as a copy of the host (``fork``), and does not get pickled."""
+
+    __slots__ = ("initializer", "preload")
+
+    def __init__(
+        self,
+        initializer: payload.Initializer = payload.NOTHING,
+        preload: payload.Initializer = payload.NOTHING,
+    ) -> None:
+        self.initializer = initializer
+        self.preload = preload
+
+
+def main(endpoints: Endpoints, inherited: Inherited | None = None) -> None:
+    """The target of the worker's ``Process``.
+
+    Args:
+        endpoints: Its own ends, and options.
+        inherited: What it has to run. None: it comes over the data channel.
+    """
     if endpoints.copied:
         _drop_inherited_state()
     installed = early.installed()
@@ -111,7 +128,7 @@ def main(endpoints: Endpoints) -> None:
     if endpoints.log_level is not None:
         _forward_logs(endpoints.log_level, channel, interruptions, title)
     channel.send(wire.HELLO, 0, b"")
-    if _initialize(channel, endpoints):
+    if _initialize(channel, endpoints, inherited):
         title.stage = "idle"
         channel.send(wire.READY, 0, b"")
         _serve(channel, recorder, payload.dumper(endpoints.pickler), interruptions)
@@ -255,20 +272,30 @@ class _Channel:
                 parts[0] = memoryview(parts[0])[written:]
 
 
-def _initialize(channel: _Channel, endpoints: Endpoints) -> bool:
+def _initialize(channel: _Channel, endpoints: Endpoints, inherited: Inherited | None) -> bool:
     kind, _, body = channel.receive()
     if kind == wire.STOP:
         return False
+    note: str | None = PRELOAD_FAILED
     try:
-        initializer = endpoints.initializer
-        if initializer is None:
-            initializer = payload.load_initializer(body, endpoints.inherited)
-        initializer.run()
+        if inherited is not None:
+            inherited.preload.run()
+        elif endpoints.preload is not None:
+            payload.load_initializer(endpoints.preload).run()
+        note = None
+        if inherited is not None:
+            inherited.initializer.run()
+        else:
+            payload.load_initializer(body, endpoints.inherited).run()
     except BaseException as error:
         # SystemExit too: an initializer that calls sys.exit() has not made a warm worker.
-        channel.send(wire.INITIALIZER_RAISED, 0, payload.dump_error(error, payload.dumps))
+        channel.send(wire.INITIALIZER_RAISED, 0, payload.dump_error(error, payload.dumps, note))
         return False
     return True
+
+
+PRELOAD_FAILED = "preload raised"
+"""The note with which the error of a preload travels that a worker has run."""
 
 
 def _serve(

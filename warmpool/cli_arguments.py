@@ -9,8 +9,7 @@ import stat
 import sys
 from collections.abc import Sequence
 
-from warmpool import __version__, start
-from warmpool.config import MOST_WORKERS
+from warmpool import __version__, config, start
 
 _STDIN_NAMES = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
@@ -85,7 +84,17 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
         default=60.0,
         help="time limit for a worker to get warm (default: %(default)s)",
     )
-    add("--start-method", choices=start.AVAILABLE, help="how workers are started")
+    add(
+        "--start-method",
+        choices=start.AVAILABLE,
+        help="how workers are started (default: template with --preload, where that exists)",
+    )
+    add(
+        "--preload",
+        metavar="MODULE,...",
+        type=_modules,
+        help="imported before the initializer, once for all workers with --start-method template",
+    )
     add("--failures", metavar="FILE", help="write failed items, with tracebacks, to this file")
     add(
         "--progress",
@@ -133,12 +142,21 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.Argu
     return arguments, command
 
 
+def _modules(text: str) -> list[str]:
+    names = text.split(",")
+    try:
+        config.preload(names)
+    except TypeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return names
+
+
 def _workers(text: str) -> int:
     number = _count(text)
     if number == 0:
         raise argparse.ArgumentTypeError("must be at least 1, not 0")
-    if number > MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"must be at most {MOST_WORKERS}, not {text}")
+    if number > config.MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be at most {config.MOST_WORKERS}, not {text}")
     return number
 
 

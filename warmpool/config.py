@@ -6,10 +6,11 @@ import logging
 import math
 import multiprocessing
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from warmpool.payload import Dumps, dumper
+from warmpool.payload import NOTHING, Dumps, Initializer, dumper, import_modules
 from warmpool.start import AVAILABLE
 from warmpool.state import Settings
 
@@ -17,25 +18,6 @@ MOST_WORKERS = 10_000
 """More processes than that are a slip of the hand; each slot takes memory here before it starts."""
 DEFAULT_HEARTBEAT_INTERVAL = 2.5
 DEFAULT_HEARTBEAT_TIMEOUT = 60.0
-
-_NOT_YET: dict[str, object] = {
-    "preload": None,
-}
-"""Options that are part of the signature and do nothing yet, with their defaults."""
-
-
-def refuse_what_does_nothing_yet(**options: object) -> None:
-    """Refuse an option that is not implemented, rather than ignore it.
-
-    Raises:
-        NotImplementedError: One of the options differs from its default.
-    """
-    for name, value in options.items():
-        if value != _NOT_YET[name]:
-            raise NotImplementedError(
-                f"{name}={value!r}: this version of warmpool does not implement {name} yet; "
-                "leave it out"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +149,22 @@ def settings(
     )
 
 
+def check_others(initializer: Any, initargs: Any, on_event: Any, name: Any) -> None:
+    """Check what is neither a count nor a duration.
+
+    Raises:
+        TypeError: One of them is of the wrong type.
+    """
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if on_event is not None and not callable(on_event):
+        raise TypeError(f"on_event must be a callable or None, not {on_event!r}")
+    if not isinstance(initargs, Iterable):
+        raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r}")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a string or None, not {name!r}")
+
+
 def log_level(forward_logs: bool | int) -> int | None:
     """The level from which on workers' log records are forwarded, None if they are not.
 
@@ -203,13 +201,7 @@ def start_method_name(start_method: str | None, mp_context: Any) -> str:
     Raises:
         TypeError: The context is none.
         ValueError: They contradict each other, or name none that exists here.
-        NotImplementedError: ``"template"``.
     """
-    if start_method == "template":
-        raise NotImplementedError(
-            "start_method='template': this version of warmpool does not implement it yet; use "
-            f"{AVAILABLE[0]!r}, or leave it out"
-        )
     if mp_context is not None:
         if not hasattr(mp_context, "get_start_method"):
             raise TypeError(
@@ -230,6 +222,26 @@ def start_method_name(start_method: str | None, mp_context: Any) -> str:
             f"start_method must be one of {', '.join(AVAILABLE)} here, not {start_method!r}"
         )
     return start_method
+
+
+def preload(given: Any) -> Initializer:
+    """What is to be preloaded: the modules of these names, or whatever a callable does.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if given is None:
+        return NOTHING
+    if callable(given):
+        return Initializer(given)
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, Iterable):
+        raise TypeError(f"preload must be names of modules or a callable, not {given!r}")
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
+            raise TypeError(f"preload must be names of modules or a callable, and {name!r} is none")
+    return Initializer(import_modules, names)
 
 
 def pickler_name(pickler: str | None) -> tuple[str, Dumps]:

@@ -63,6 +63,7 @@ class Core(Oversight):
             ev.WarmAbandoned: self._on_warm_abandoned,
             ev.ShutdownRequested: self._on_shutdown,
             ev.CloseRequested: self._on_close,
+            ev.ReloadRequested: self._on_reload,
             ev.TimePassed: self._on_time,
             ev.HeartbeatsRead: self._on_heartbeats_read,
             ev.MemoryRead: self._on_memory_read,
@@ -179,7 +180,7 @@ class Core(Oversight):
         for worker in self.roster.in_states(WARMING):
             self._kill(worker, None)
         for worker in self.roster.in_states(JUST_IDLE):
-            self.roster.stop(worker, self._now, self.settings.grace, ExitReason.CLOSED)
+            self._stop(worker, ExitReason.CLOSED)
         self._wind_down()
         self._refresh_health()
 

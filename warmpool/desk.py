@@ -171,6 +171,18 @@ class Desk:
         self._post(ev.CloseRequested(timeout))
         self._abort_unopened()
 
+    def reload(self, preload: Callable[[], None]) -> None:
+        """Preload anew, and then have all workers of before replaced. *Threads:* any; blocks.
+
+        Raises:
+            WarmpoolError: The preload failed, or the pool has ended meanwhile.
+        """
+        try:
+            preload()
+        except ProcessLookupError:
+            raise self._supervisor.end_error() from None
+        self._post(ev.ReloadRequested())
+
     def _abort_unopened(self) -> None:
         if not (self._is_open or self.is_foreign):
             self._supervisor.abort()

@@ -33,11 +33,18 @@ _installed: list[Installed] = []
 class Installed:
     """What the rest of the worker needs of it."""
 
-    __slots__ = ("lifeline", "recorder")
+    __slots__ = ("_stacks", "lifeline", "recorder")
 
-    def __init__(self, lifeline: Connection, recorder: recorder.Recorder) -> None:
+    def __init__(self, lifeline: Connection, recorder: recorder.Recorder, stacks: int) -> None:
         self.lifeline = lifeline
         self.recorder = recorder
+        self._stacks = stacks
+
+    def close_after_fork(self) -> None:
+        """In a fork of this process that is to be a worker: it gets its own."""
+        self.lifeline.close()
+        self.recorder.close()
+        os.close(self._stacks)
 
 
 class Early:
@@ -73,7 +80,7 @@ def _install(lifeline: Connection, descriptor: payload.Descriptor) -> None:
     os.set_inheritable(number, False)
     record = recorder.Recorder(number)
     _write_stacks(number, record)
-    _installed[:] = [Installed(lifeline, record)]
+    _installed[:] = [Installed(lifeline, record, number)]
 
 
 def _let_go_of_the_terminal() -> None:

@@ -11,6 +11,7 @@
     ├── PayloadError (also pickle.PicklingError and pickle.UnpicklingError)
     └── WorkerError
         ├── InitializerFailed
+        ├── TemplateFailed
         ├── WorkerDied
         ├── WorkerUnresponsive
         ├── MemoryLimitExceeded
@@ -42,6 +43,7 @@ __all__ = [
     "RemoteTraceback",
     "SoftTimeout",
     "TaskTimeout",
+    "TemplateFailed",
     "WarmpoolError",
     "WorkerDied",
     "WorkerError",
@@ -157,6 +159,14 @@ class WorkerError(WarmpoolError):
 
 class InitializerFailed(WorkerError):
     """A worker raised, died, hung or broke the protocol before it was ready."""
+
+
+class TemplateFailed(WorkerError):
+    """The process that forks a pool's workers (``start_method="template"``) is of no use.
+
+    Its preload raised, died, hung or left threads, or it died or hung later. Its ``stage`` is
+    ``"starting"`` (interpreter, import of ``__main__``), ``"preloading"`` or ``"ready"``.
+    """
 
 
 class WorkerDied(WorkerError):

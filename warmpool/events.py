@@ -81,6 +81,11 @@ class ShutdownRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadRequested:
+    """Workers are started otherwise from here on: replace all those of before."""
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRequested:
     """End within ``timeout`` seconds; None: the pool's grace."""
 
@@ -203,6 +208,7 @@ PoolEvent: TypeAlias = (
     | WarmAwaited
     | WarmAbandoned
     | ShutdownRequested
+    | ReloadRequested
     | CloseRequested
     | HeartbeatsRead
     | MemoryRead

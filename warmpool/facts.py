@@ -103,6 +103,7 @@ class ExitReason(enum.Enum):
     UNUSED = "unused"
     """It was not needed for ``idle_timeout``."""
     AGED = "aged"
+    RELOADED = "reloaded"
     """It has reached ``worker_lifetime``."""
     CLOSED = "closed"
     """Its pool ended."""

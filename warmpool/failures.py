@@ -57,6 +57,8 @@ def _make(failure: Failure, pool: str) -> errors.WarmpoolError:
     if kind is Kind.BROKE_PROTOCOL and failure.stage in ("starting", "initializing"):
         kind_of_error = errors.InitializerFailed
     facts = _facts(failure)
+    if isinstance(failure.remote, errors.WorkerError):
+        facts |= {"stage": failure.remote.stage, "stack": failure.remote.stack}
     if kind is Kind.OUT_OF_MEMORY:
         facts["used"] = failure.used
     return kind_of_error(_describe(failure), **facts)
@@ -97,9 +99,12 @@ def _describe(failure: Failure) -> str:
     up = "" if failure.uptime is None else f", {failure.uptime:.3g} s after the worker's start"
     match failure.kind:
         case Kind.START_FAILED:
-            return f"{worker} could not be started: {failure.remote!r}"
+            why = failure.remote
+            text = f"{why}" if isinstance(why, errors.WarmpoolError) else f"{why!r}"
+            return f"{worker} could not be started: {text}"
         case Kind.INITIALIZER_RAISED:
-            return f"the initializer raised in {worker}: {payload.error_summary(failure.remote)}"
+            what = payload.error_note(failure.remote) or "the initializer raised"
+            return f"{what} in {worker}: {payload.error_summary(failure.remote)}"
         case Kind.INITIALIZER_TIMEOUT:
             return (
                 f"{worker} was not ready within init_timeout={failure.limit} s, it was {stage}"

@@ -1,7 +1,7 @@
 """The live workers as the supervisor's thread holds them.
 
 Readiness of their descriptors becomes events, and the core's commands about them become system
-calls. *Threads:* everything here is the supervisor's alone (I1), but for :meth:`Fleet._launched`.
+calls. *Threads:* everything here is the supervisor's alone (I1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import functools
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from warmpool import events as ev
@@ -18,11 +17,11 @@ from warmpool import wire
 from warmpool.asking import Asker
 from warmpool.channel import CHUNK, Channel
 from warmpool.held import SAID, Held
-from warmpool.launcher import Launcher
 from warmpool.lease import Lease
 from warmpool.loop import READ, WRITE, Loop
 from warmpool.oom import OomCounter
 from warmpool.process import WorkerProcess
+from warmpool.starts import Launched, Starts
 from warmpool.turns import ARE_ATOMIC, Steps
 from warmpool.wire import Message
 
@@ -30,19 +29,9 @@ STATUS_RETRY = 0.002
 """Seconds between two looks for an exit status that is late (I5)."""
 STATUS_PATIENCE = 0.25
 """Seconds after which a late exit status counts as lost."""
-LAUNCH_PATIENCE = 0.5
-"""Seconds that an abandoned start may still take before it is broken off."""
 LAST_WORDS = 1 << 22
 """Bytes read from a dead worker at most: its socket buffer holds less, a grandchild that goes on
 writing into it might have more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """The launcher's report of one start, on its way to the supervisor's thread."""
-
-    worker: int
-    outcome: WorkerProcess | BaseException
 
 
 class Fleet:
@@ -50,42 +39,30 @@ class Fleet:
 
     Args:
         loop: Watches the descriptors.
-        launcher: Makes the launcher, given where it reports.
-        initializer: The body of every worker's first message.
+        starts: Where processes come from.
+        initializer: The body of every worker's first message, unless the launcher has sent that.
         handle: Takes an event to the core.
         pass_on: Takes a worker's log record, and the task that it has.
-        post: Takes a report of the launcher's thread to the supervisor's.
     """
 
     def __init__(
         self,
         loop: Loop,
-        launcher: Callable[[Callable[[int, WorkerProcess | BaseException], None]], Launcher],
-        initializer: bytes,
+        starts: Starts,
+        initializer: bytes | None,
         handle: Callable[[ev.Event], None],
         pass_on: Callable[[int, int, bytes | bytearray], None],
-        post: Callable[[Launched], None],
     ) -> None:
         self._loop = loop
         self._handle = handle
         self._pass_on = pass_on
-        self._post = post
         self._initializer = initializer
-        self._launcher = launcher(self._launched)
-        self._former_launchers: list[Launcher] = []
+        self._starts = starts
         self._held: dict[int, Held] = {}
-        self._unborn: set[int] = set()
-        # Invariant: workers whose start has not been reported.
-        self._killed_unborn: set[int] = set()
-        # Invariant: workers to be killed whose process has not been handed over.
         self._scratch = bytearray(CHUNK)
         self._oom = OomCounter()
         self._asker = Asker(loop, self._process, handle)
         self.has_turns = loop.can_mute and ARE_ATOMIC
-
-    def open(self) -> None:
-        """Start the launcher's thread. *Threads:* the pool's maker."""
-        self._launcher.open()
 
     def close(self) -> None:
         """End the launcher, and whatever workers a collapse has left."""
@@ -93,14 +70,9 @@ class Fleet:
             held.process.kill()
             self._unwatch(held)
             del self._held[worker]
-            self._launcher.end(held.process)
-        self._launcher.close()
-        self._initializer = b""
-
-    def join(self, timeout: float) -> None:
-        """Wait for the launchers' ends, so many seconds each. *Threads:* any."""
-        for launcher in (self._launcher, *self._former_launchers):
-            launcher.join(timeout)
+            self._starts.end(held.process)
+        self._starts.close()
+        self._initializer = None
 
     def pid(self, worker: int) -> int:
         """A live worker's process id."""
@@ -110,8 +82,7 @@ class Fleet:
 
     def start(self, worker: int) -> None:
         """Have a worker started."""
-        self._unborn.add(worker)
-        self._launcher.start(worker)
+        self._starts.start(worker)
 
     def run(self, worker: int, task: int, body: Any) -> None:
         """Send a task."""
@@ -187,9 +158,7 @@ class Fleet:
         if held is not None:
             held.process.kill()
             return
-        self._killed_unborn.add(worker)
-        self._launcher.abandon(worker)
-        self._break_off_later(worker)
+        self._starts.kill(worker)
 
     def abandon(self, worker: int) -> None:
         """Let go of a worker that does not die."""
@@ -220,21 +189,10 @@ class Fleet:
 
     # ------------------------------------------------------------------ starts
 
-    def _launched(self, worker: int, outcome: WorkerProcess | BaseException) -> None:
-        self._post(Launched(worker, outcome))
-
     def adopt(self, launched: Launched) -> None:
         """Take a started worker over from the launcher, or hear why there is none."""
-        worker, process = launched.worker, launched.outcome
-        if worker not in self._unborn:
-            # Its start was broken off, and came to its end in that very instant.
-            self.disown(launched)
-            return
-        self._unborn.discard(worker)
-        killed = worker in self._killed_unborn
-        self._killed_unborn.discard(worker)
-        if not isinstance(process, WorkerProcess):
-            self._start_failed(worker, process)
+        worker, process = launched.worker, self._starts.hear(launched)
+        if process is None:
             return
         held = Held(process, Channel(process.data, self._scratch))
         try:
@@ -246,47 +204,16 @@ class Fleet:
             # The system's limit on what can be watched: one more failed start. Its end may block
             # a little, and so is the launcher's.
             self._unwatch(held)
-            self._launcher.end(process)
-            self._start_failed(worker, error)
+            self._starts.end(process)
+            self._starts.was_killed(worker)
+            self._starts.failed(worker, error)
             return
         self._held[worker] = held
         self._handle(ev.WorkerSpawned(worker, process.pid))
-        if killed:
+        if self._starts.was_killed(worker):
             process.kill()
-        else:
+        elif self._initializer is not None:
             self._send(held, wire.INITIALIZE, 0, self._initializer)
-
-    def disown(self, launched: Launched) -> None:
-        """End a worker that was started for a pool that has ended. *Threads:* any."""
-        if isinstance(launched.outcome, WorkerProcess):
-            self._launcher.end(launched.outcome)
-
-    def _start_failed(self, worker: int, error: BaseException) -> None:
-        failure = ev.Failure(ev.FailureKind.START_FAILED, worker, stage="starting", remote=error)
-        self._handle(ev.WorkerStartFailed(worker, failure))
-
-    def _break_off_later(self, worker: int) -> None:
-        when = time.monotonic() + LAUNCH_PATIENCE
-        self._loop.call_at(when, functools.partial(self._break_off, worker))
-
-    def _break_off(self, worker: int) -> None:
-        if worker not in self._killed_unborn:
-            return
-        for launcher in (self._launcher, *self._former_launchers):
-            if (heir := launcher.break_off(worker)) is not None:
-                break
-        else:
-            # Its turn has not come, or its report is on the way.
-            self._break_off_later(worker)
-            return
-        if launcher is self._launcher:
-            self._former_launchers = [
-                former for former in (*self._former_launchers, launcher) if not former.has_ended
-            ]
-            self._launcher = heir
-        self._killed_unborn.discard(worker)
-        self._unborn.discard(worker)
-        self._start_failed(worker, TimeoutError("the start hung and was broken off"))
 
     # ------------------------------------------------------------------ readiness
 

@@ -11,7 +11,8 @@ from multiprocessing import context, forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from warmpool import child, forkguard, payload, preparation, servers
+from warmpool import child, forkguard, preparation, servers
+from warmpool.plan import News, Plan, refuse_reload
 
 
 @contextlib.contextmanager
@@ -129,15 +130,23 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._server = _Server()
+        self._preload: bytes | None = None
 
-    def open(self, initializer: payload.Initializer) -> None:
-        pass
+    def open(self, plan: Plan, news: News) -> None:
+        self._preload = plan.pickled_preload
 
-    def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
+    def start(self, endpoints: child.Endpoints, name: str, ordered_at: float) -> BaseProcess:
+        endpoints.preload = self._preload
         with forkguard.signals_blocked():
             process = _Process(self._server, endpoints, name)
             process.start()
         return process
+
+    def renew(self) -> None:
+        pass
+
+    def reload(self) -> None:
+        refuse_reload(self.name)
 
     def break_off(self) -> None:
         # A start waits for the server's answer: its death is one.

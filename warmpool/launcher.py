@@ -9,19 +9,19 @@ itself and another takes over the rest.
 from __future__ import annotations
 
 import contextlib
-import functools
-import multiprocessing
-import os
 import queue
-import signal
+import time
 from collections.abc import Callable
-from multiprocessing.connection import wait
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from warmpool import channel, forkguard, payload, recorder
+from warmpool import payload
 from warmpool.child import Endpoints
 from warmpool.early import Early
-from warmpool.process import WorkerProcess, open_death_watch
+from warmpool.making import make_process
+from warmpool.plan import News, Plan
+from warmpool.process import WorkerProcess
 from warmpool.start import StartMethod
 from warmpool.thread import DaemonThread
 
@@ -32,59 +32,80 @@ class GaveUp(Exception):
     """The start was abandoned before it came to a process that lives."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """To start a worker."""
+
+    worker: int
+    at: float
+    """When it was given (monotonic)."""
+
+
+class _Renew:
+    """To see to what the start method keeps between starts."""
+
+
 class Launcher:
     """Starts workers one after the other on a thread of its own.
 
     Args:
         method: How.
-        initializer: For methods whose workers inherit it.
-        pickled: For those that pickle it: its descriptors are handed to each worker.
+        plan: What the method is to know.
         heartbeat_interval: Seconds between two heartbeats of a worker.
-        pool: The pool's name, for those of processes and thread.
         log_level: From it on, workers forward what is logged in them; None: nothing.
         report: Called on the launcher's thread with a worker's number and its process, or what
             went wrong. Must not block.
+        news: Told of what the method keeps between starts.
     """
 
     def __init__(
         self,
         method: StartMethod,
-        initializer: payload.Initializer,
-        pickled: payload.PickledInitializer | None,
+        plan: Plan,
         pickler: str,
         heartbeat_interval: float,
-        pool: str,
         log_level: int | None,
         report: Report,
+        news: News,
     ) -> None:
         self._method = method
-        self._initializer = initializer
-        self._pickled = pickled
+        self._plan = plan
+        self._pickled = plan.pickled  # Its descriptors are handed to each worker.
         self._pickler = pickler
         self._heartbeat_interval = heartbeat_interval
-        self._pool = pool
+        self._first_frame = plan.first_frame
+        self._pool = plan.pool
         self._log_level = log_level
         self._report = report
-        self._requests: queue.SimpleQueue[int | WorkerProcess | None] = queue.SimpleQueue()
+        self._news = news
+        self._requests: queue.SimpleQueue[_Order | WorkerProcess | _Renew | None]
+        self._requests = queue.SimpleQueue()
         self._abandoned: set[int] = set()
         self._current: int | None = None
         self._heir: Launcher | None = None
         self._broken_off: set[int] = set()
         self._is_over = False
-        self._thread = DaemonThread(self._run, f"{pool}-launcher")
+        self._thread = DaemonThread(self._run, f"{plan.pool}-launcher")
 
     def open(self) -> None:
         """Make the method ready and start the thread. *Threads:* the pool's maker."""
-        self._method.open(self._initializer)
+        self._method.open(self._plan, self._news)
         # The method has it as long as it needs it; futures of an ended pool would keep it here.
-        self._initializer = payload.Initializer(None)
+        self._plan = Plan(self._pool, self._plan.init_timeout, pickled=self._pickled)
         self._thread.start()
 
     # ------------------------------------------------------------------ the supervisor's side
 
     def start(self, worker: int) -> None:
         """Start a worker soon. *Threads:* the supervisor's; never blocks."""
-        self._requests.put(worker)
+        self._requests.put(_Order(worker, time.monotonic()))
+
+    def renew(self) -> None:
+        """Have what the method keeps between starts looked after: it has died.
+
+        *Threads:* the supervisor's; never blocks.
+        """
+        self._requests.put(_Renew())
 
     def abandon(self, worker: int) -> None:
         """Take a start back; its report will come all the same. *Threads:* the supervisor's."""
@@ -120,13 +141,12 @@ class Launcher:
     def _make_heir(self) -> Launcher | None:
         heir = Launcher(
             self._method,
-            self._initializer,
-            self._pickled,
+            self._plan,
             self._pickler,
             self._heartbeat_interval,
-            self._pool,
             self._log_level,
             self._report,
+            self._news,
         )
         heir._abandoned = self._abandoned
         try:
@@ -160,29 +180,33 @@ class Launcher:
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
-        while (worker := self._requests.get()) is not None:
+        while (request := self._requests.get()) is not None:
             if self._heir is not None:
                 # Taken as this was broken off.
-                self._heir._requests.put(worker)
-                continue
-            if isinstance(worker, WorkerProcess):
-                _end(worker)
-                continue
-            self._current = worker
-            outcome = self._start(worker)
-            self._current = None
-            if worker not in self._broken_off:
-                self._report(worker, outcome)
-            elif isinstance(outcome, WorkerProcess):
-                _end(outcome)
-            del outcome
+                self._heir._requests.put(request)
+            elif isinstance(request, WorkerProcess):
+                _end(request)
+            elif isinstance(request, _Order):
+                self._carry_out(request)
+            else:
+                self._method.renew()
         if self._heir is None:
             self._method.close()
             if self._pickled is not None:
                 self._pickled.close()
+            self._first_frame = b""
         # First this: a worker that was started as the pool collapsed may come at any moment.
         self._is_over = True
         self._end_what_is_left()
+
+    def _carry_out(self, order: _Order) -> None:
+        worker = self._current = order.worker
+        outcome = self._start(order)
+        self._current = None
+        if worker not in self._broken_off:
+            self._report(worker, outcome)
+        elif isinstance(outcome, WorkerProcess):
+            _end(outcome)
 
     def _end_what_is_left(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -190,42 +214,30 @@ class Launcher:
                 if isinstance(late := self._requests.get_nowait(), WorkerProcess):
                     _end(late)
 
-    def _start(self, worker: int) -> WorkerProcess | BaseException:
+    def _start(self, order: _Order) -> WorkerProcess | BaseException:
+        worker = order.worker
         try:
             if worker in self._abandoned:
                 raise GaveUp
-            process = self._launch(worker)
+            process = self._launch(order)
             if worker in self._abandoned:
                 _end(process)
                 raise GaveUp
             return process
         except BaseException as error:
             # SystemExit included: somebody's at-fork hook or reducer must not end this thread.
-            return error.with_traceback(None)
+            return _without_frames(error)
         finally:
             self._abandoned.discard(worker)
 
-    def _launch(self, worker: int) -> WorkerProcess:
-        with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
-            ours, theirs = _Ends(), _Ends()
-            undo.callback(ours.close)
-            handed_over.callback(theirs.close)
-            with forkguard.making():
-                data, childs_data = channel.make_ends()
-                ours.add(data.close)
-                theirs.add(childs_data.close)
-                lifeline, childs_lifeline = multiprocessing.Pipe()
-                ours.add(lifeline.close)
-                theirs.add(childs_lifeline.close)
-                descriptor = recorder.create()
-                theirs.add(functools.partial(os.close, descriptor))
-                record = recorder.Recorder(descriptor)
-                ours.add(record.close)
+    def _launch(self, order: _Order) -> WorkerProcess:
+        worker = order.worker
+
+        def start(early: Early, data: Connection) -> BaseProcess:
             endpoints = Endpoints(
-                Early(childs_lifeline, payload.Descriptor(descriptor)),
-                childs_data,
+                early,
+                data,
                 self._heartbeat_interval,
-                None,
                 tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
                 self._pickler,
                 f"warmpool: {self._pool} {worker}",
@@ -233,51 +245,19 @@ class Launcher:
                 copied=self._method.name == "fork",
                 interpreter=self._method.name == "spawn",
             )
-            process = self._method.start(endpoints, f"{self._pool}-{worker}")
-            undo.callback(_end_bare, process, self._method.via_server)
-            with forkguard.making():
-                watch = open_death_watch(process)
-                undo.pop_all()
-                ours.disown()
-                started = WorkerProcess(
-                    worker,
-                    process,
-                    watch,
-                    data,
-                    lifeline,
-                    record,
-                    via_server=self._method.via_server,
-                )
-                forkguard.enroll(started)
-            return started
+            return self._method.start(endpoints, f"{self._pool}-{worker}", order.at)
+
+        via_server = self._method.via_server
+        return make_process(worker, start, self._first_frame, via_server=via_server)
 
 
-class _Ends:
-    """The ends of a worker that is being started: those of one side.
-
-    The host has the worker's side too, for a moment. A copy of the host that is made just then, for
-    another pool, must have neither.
-    """
-
-    def __init__(self) -> None:
-        self._closers: list[Callable[[], object]] = []
-        forkguard.enroll(self)
-
-    def add(self, close: Callable[[], object]) -> None:
-        """Have one more, by what closes it."""
-        self._closers.append(close)
-
-    def close(self) -> None:
-        while self._closers:
-            self._closers.pop()()
-
-    def disown(self) -> None:
-        """Leave them to somebody else."""
-        self._closers.clear()
-
-    def close_after_fork(self) -> None:
-        """See :mod:`warmpool.forkguard`."""
-        self.close()
+def _without_frames(error: BaseException) -> BaseException:
+    """The error is kept for long; its frames would keep the descriptors of what has failed."""
+    at: BaseException | None = error
+    while at is not None and at.__traceback__ is not None:
+        at.__traceback__ = None
+        at = at.__cause__ or at.__context__
+    return error
 
 
 def _end(process: WorkerProcess) -> None:
@@ -286,12 +266,3 @@ def _end(process: WorkerProcess) -> None:
     wait([process.watch])
     process.collect()
     process.release()
-
-
-def _end_bare(process: BaseProcess, via_server: bool) -> None:
-    """The same for a process that has no pidfd, for want of descriptors."""
-    if process.pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-    if not via_server:
-        process.join()

@@ -87,3 +87,9 @@ def _end_all() -> None:
 
 def _ours() -> list[Desk]:
     return [pool for pool in list(_running) if not pool.is_foreign]
+
+
+def forget_pool(desk: Desk) -> None:
+    """Let a pool whose user has forgotten it finish what it has, and end."""
+    # A finalizer runs on any thread, at any line of it: this must not block, nor take a lock.
+    desk.shutdown(cancel_queued=False)

@@ -44,7 +44,12 @@ class Oversight(Staffing):
             assert limit is not None
             if silence.is_fatal:
                 failure = self._failure(
-                    FailureKind.UNRESPONSIVE, worker, limit=limit, silent=silence.seconds
+                    FailureKind.UNRESPONSIVE,
+                    worker,
+                    limit=limit,
+                    silent=silence.seconds,
+                    # Until the flight recorder has been asked.
+                    started=worker.state is BUSY,
                 )
                 self._condemn(worker, failure)
             else:

@@ -7,6 +7,8 @@ have registered with it, so what can be an argument elsewhere can be one here.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import io
 import os
 import pickle
@@ -75,6 +77,14 @@ def dump_task(
         # rest of it.
         return pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
     return dumps_((function, args, kwargs))
+
+
+def name_of(function: Any) -> str:
+    """What a task is called that is no plain function."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
 
 
 def load_task(
@@ -221,7 +231,7 @@ def _receive_descriptor(duplicate: Any) -> Descriptor:
 
 
 class Initializer:
-    """What every worker runs before it is ready."""
+    """What every worker runs before it is ready; or what is preloaded."""
 
     __slots__ = ("args", "function")
 
@@ -233,6 +243,15 @@ class Initializer:
         """Run it."""
         if self.function is not None:
             self.function(*self.args)
+
+
+NOTHING = Initializer(None)
+
+
+def import_modules(*names: str) -> None:
+    """A preload that is given as names."""
+    for name in names:
+        importlib.import_module(name)
 
 
 class _Spawning:
@@ -285,6 +304,21 @@ class PickledInitializer:
             os.close(descriptor)
 
 
+def dump_preload(preload: Initializer, dumps_: Dumps) -> bytes:
+    """Pickle what is to be preloaded.
+
+    Raises:
+        PayloadError: It cannot be pickled.
+    """
+    try:
+        return bytes(dumps_(preload))
+    except Exception as error:
+        raise PayloadError(
+            f"preload cannot be pickled ({_summary(error)}): give names of modules, or a function "
+            "that can be imported"
+        ) from error
+
+
 def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitializer:
     """Pickle an initializer as the arguments of a process are pickled.
 
@@ -300,16 +334,16 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
         raise PayloadError(
             f"the initializer or its initargs cannot be pickled ({_summary(error)}): pass "
             "functions and classes that can be imported, make queues and locks of "
-            "multiprocessing.get_context(START_METHOD) with the pool's own start method, or use "
-            "start_method='fork', which copies them"
+            "multiprocessing.get_context(START_METHOD) with the pool's own start method ('spawn' "
+            "for 'template'), or use start_method='fork', which copies them"
         ) from error
     finally:
         context.set_spawning_popen(None)
     return PickledInitializer(body, tuple(spawning.descriptors))
 
 
-def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor]) -> Initializer:
-    """Unpickle an initializer in a worker."""
+def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor] = ()) -> Initializer:
+    """Unpickle an initializer, or a preload, in a worker."""
     _inherited[:] = inherited
     global _is_loading
     _is_loading = True
@@ -326,6 +360,11 @@ def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor]) -
 def error_summary(body: bytes | bytearray) -> str:
     """What was raised in one line, without unpickling anything of the user's."""
     return _unpack(body)[1]
+
+
+def error_note(body: bytes | bytearray) -> str | None:
+    """The note that goes with what was raised, if there is one."""
+    return _unpack(body)[0]
 
 
 def error_text(body: bytes | bytearray) -> str:

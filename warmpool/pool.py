@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FunctionType, TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +18,7 @@ from warmpool.events import Health
 from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
+from warmpool.plan import Plan
 from warmpool.pulse import beat_interval
 from warmpool.start import start_method as find_start_method
 from warmpool.stats import PoolStats, stats_of
@@ -42,8 +42,10 @@ class WarmPool(Submitting):
         initializer, initargs: Runs in every worker's main thread before it is ready.
         max_tasks_per_child: Tasks after which a worker is replaced; 1: a fresh, warm process for
             every task; None: no limit.
-        start_method: ``"forkserver"`` (the default), ``"spawn"`` or ``"fork"``.
-        preload: Not implemented yet, nor is the start method ``"template"``.
+        start_method: ``"forkserver"`` (the default), ``"spawn"``, ``"fork"``, or ``"template"``
+            (Linux): a process of the pool's own runs ``preload`` once, and forks the workers.
+        preload: Names of modules to import, or a callable to call, before the initializer: once in
+            the template, whose workers share it by copy; with other start methods in each worker.
         min_idle: Workers that are kept ready ahead of demand; more are started for tasks that wait.
             None: all of ``max_workers``.
         idle_timeout: Seconds after which an unused worker above ``min_idle`` is retired.
@@ -76,8 +78,7 @@ class WarmPool(Submitting):
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: An argument is out of its range.
-        NotImplementedError: An option that does nothing yet was given.
-        PayloadError: The initializer cannot be pickled.
+        PayloadError: The initializer or the preload cannot be pickled.
         RuntimeError: Here no process can be started: this one is daemonic, or imports the main
             module for a worker, or the system has no threads left.
     """
@@ -110,9 +111,6 @@ class WarmPool(Submitting):
         forward_logs: bool | int = False,
         monitor: bool = False,
     ) -> None:
-        config.refuse_what_does_nothing_yet(
-            preload=preload,
-        )
         settings = config.settings(
             max_workers=max_workers,
             max_tasks_per_child=max_tasks_per_child,
@@ -129,14 +127,7 @@ class WarmPool(Submitting):
             forwards_logs=(log_level := config.log_level(forward_logs)) is not None,
             is_observed=on_event is not None,
         )
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        if on_event is not None and not callable(on_event):
-            raise TypeError(f"on_event must be a callable or None, not {on_event!r}")
-        if not isinstance(initargs, Iterable):
-            raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r}")
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string or None, not {name!r}")
+        config.check_others(initializer, initargs, on_event, name)
         config.check_duration("task_timeout", task_timeout, optional=True)
         self._options = TaskOptions(task_timeout, queue_timeout)
         method = find_start_method(config.start_method_name(start_method, mp_context))
@@ -144,37 +135,41 @@ class WarmPool(Submitting):
         config.refuse_daemonic_parents()
         self._name = name or f"warmpool-{next(_pool_numbers)}"
         self._settings = settings
-        self._start_method = method.name
+        self._method = method
         self._tasks = itertools.count(1)
-        first = payload.Initializer(initializer, tuple(initargs))
-        pickled = payload.dump_initializer(first, self._dumps) if method.pickles else None
+        plan = Plan(
+            self._name,
+            init_timeout,
+            payload.Initializer(initializer, tuple(initargs)),
+            config.preload(preload),
+        )
+        if method.pickles:
+            plan = plan.pickle(self._dumps)
         try:
             supervisor = Supervisor(
-                name := self._name,
+                self._name,
                 settings,
-                lambda report: Launcher(
+                lambda report, news: Launcher(
                     method,
-                    first,
-                    pickled,
+                    plan,
                     pickler_name,
                     beat_interval(heartbeat_interval, heartbeat_timeout),
-                    name,
                     log_level,
                     report,
+                    news,
                 ),
-                b"" if pickled is None else pickled.body,
+                None if plan.first_frame else plan.first_message,
                 on_event,
-                config.about(name, method.name, settings.max_workers) if monitor else None,
+                config.about(self._name, method.name, settings.max_workers) if monitor else None,
             )
         except BaseException:
-            if pickled is not None:
-                pickled.close()  # Out of descriptors, and these are some.
+            plan.close()  # Out of descriptors, and these are some.
             raise
         self._desk = Desk(supervisor)
         self._unopened = [None]
         try:
             # Forgotten by its user, a pool finishes what it has, and ends.
-            self._forgotten = weakref.finalize(self, _forget, self._desk)
+            self._forgotten = weakref.finalize(self, lifetime.forget_pool, self._desk)
             self._forgotten.atexit = False  # See lifetime.
             # A module that workers import, to find a task in it, may make a pool. Workers of that
             # which were started at once would import the module too, and make pools, without end:
@@ -236,7 +231,7 @@ class WarmPool(Submitting):
             options.queue_timeout,
             options.retries,
             options.soft_timeout,
-            fn.__qualname__ if type(fn) is FunctionType else _name_of(fn),
+            fn.__qualname__ if type(fn) is FunctionType else payload.name_of(fn),
         )
         submission = Submission(spec, future, body)
         if self._settings.max_queue is None:
@@ -289,7 +284,7 @@ class WarmPool(Submitting):
     @property
     def start_method(self) -> str:
         """The start method in use."""
-        return self._start_method
+        return self._method.name
 
     @property
     def health(self) -> Health:
@@ -322,6 +317,23 @@ class WarmPool(Submitting):
             raise TimeoutError(
                 f"pool {self._name!r} was not warm within {timeout} s: {self._describe()}"
             ) from self._desk.last_error()
+
+    def reload(self) -> None:
+        """Preload anew beside the workers, then replace those one by one, each when it is idle.
+
+        New code, or a new model, without an outage; ``start_method="template"`` only.
+
+        Raises:
+            TemplateFailed: The preload failed. The old template stays, and so do the workers.
+            PoolClosed: The pool is closed.
+            RuntimeError: The pool has no template.
+
+        *Threads:* any; blocks until the preload is done. Workers are replaced afterwards.
+        """
+        self._desk.ensure_open()
+        if self._unopened:
+            self._open()
+        self._desk.reload(self._method.reload)
 
     def stats(self) -> PoolStats:
         """Count what there is, all at one instant. *Threads:* any; blocks for a moment."""
@@ -385,16 +397,3 @@ class WarmPool(Submitting):
         else:
             self.close()
         return False
-
-
-def _forget(desk: Desk) -> None:
-    # A finalizer runs on any thread, at any line of it: this must not block, nor take a lock.
-    desk.shutdown(cancel_queued=False)
-
-
-def _name_of(function: Any) -> str:
-    """What a task is called that is no plain function."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    name = getattr(function, "__qualname__", None)
-    return name if isinstance(name, str) else type(function).__qualname__

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import sys
 from multiprocessing import spawn
-from typing import Any
+from typing import Any, Protocol
 
-from warmpool import child, servers
+from warmpool import servers
+from warmpool.early import Early
+
+
+class Prepared(Protocol):
+    """What a process gets, part of which comes before all else."""
+
+    early: Early | None
 
 
 class _Path:
@@ -21,7 +28,7 @@ class _Path:
         return spawn.prepare, ({"sys_path": list(sys.path)},)
 
 
-def dump(popen: Any, process: Any, endpoints: child.Endpoints) -> bytes:
+def dump(popen: Any, process: Any, endpoints: Prepared) -> bytes:
     """Pickle all that a worker's process gets; descriptors are noted in the popen object."""
     early, endpoints.early = endpoints.early, None
     first: dict[str, Any] = {"warmpool": (_Path(), early)}

@@ -31,12 +31,15 @@ from warmpool.recorder import INTERRUPT_SIGNAL, STACK_SIGNAL, Recorder
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
 
-_STATUS = struct.Struct("l")  # What the fork server writes into the sentinel.
+_STATUS = struct.Struct("=q")  # What the parent of the process writes into the sentinel.
 
 
 def open_death_watch(process: BaseProcess) -> int:
     """A descriptor that gets readable at the death of the process; the caller's to close."""
     assert process.pid is not None
+    take = getattr(getattr(process, "_popen", None), "take_watch", None)
+    if take is not None and (taken := take()) is not None:
+        return int(taken)  # By its parent at its birth: nobody could have reaped it.
     if hasattr(os, "pidfd_open"):
         try:
             return os.pidfd_open(process.pid)

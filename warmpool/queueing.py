@@ -126,7 +126,7 @@ class Queueing(Sizing):
         limit = self.settings.max_tasks_per_child
         if self.ending.phase is CLOSING or (limit is not None and worker.tasks_done >= limit):
             reason = ExitReason.CLOSED if self.ending.phase is CLOSING else ExitReason.RECYCLED
-            self.roster.stop(worker, self._now, self.settings.grace, reason)
+            self._stop(worker, reason)
         else:
             if self.roster.due:
                 self._retire_due()

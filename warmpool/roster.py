@@ -74,6 +74,8 @@ class Roster:
         self.last_failure: ev.Failure | None = None
         self.broken_at: float | None = None
         self.started = 0
+        self.outdated = 0
+        """The last worker that was started before the last reload."""
         self.failed = 0
         self._last_start = 0.0
         self._init_timeout = init_timeout

@@ -120,6 +120,14 @@ class Kept:
         self.close()
 
 
+class Watch(Kept):
+    """A descriptor that is readable once a server is dead."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self.descriptor = descriptor
+
+
 class Popen(popen_forkserver.Popen):
     """What ``multiprocessing`` holds of a process that a server has forked."""
 

@@ -85,7 +85,7 @@ class Sizing(PoolState):
             if oldest.moved_at + (self.settings.idle_timeout or 0.0) > self._now:
                 self._look_for_surplus_later()
                 return
-            self.roster.stop(oldest, self._now, self.settings.grace, ExitReason.UNUSED)
+            self._stop(oldest, ExitReason.UNUSED)
 
     # ------------------------------------------------------------------ others
 
@@ -102,6 +102,16 @@ class Sizing(PoolState):
         if worker.state in WARM and worker.id not in self.roster.due:
             self.roster.retire_soon(worker, ExitReason.AGED)
 
+    def _on_reload(self, _event: ev.ReloadRequested) -> None:
+        if self.phase is OPEN:
+            self.roster.outdated = self.roster.started
+            for worker in self.roster.in_states(WARM):
+                self._retire_if_outdated(worker)
+
+    def _retire_if_outdated(self, worker: Worker) -> None:
+        if worker.id <= self.roster.outdated and worker.id not in self.roster.due:
+            self.roster.retire_soon(worker, ExitReason.RELOADED)
+
     def _retire_due(self) -> None:
         """Send home whoever is due and can be spared."""
         roster = self.roster
@@ -113,4 +123,4 @@ class Sizing(PoolState):
                 pass  # Its replacement is warm.
             elif roster.coming or roster.in_states(LEAVING):
                 continue  # For one that comes, or for the room that one leaves.
-            roster.stop(worker, self._now, self.settings.grace, reason)
+            self._stop(worker, reason)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing import context, popen_spawn_posix, resource_tracker, spawn, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from warmpool import child, forkguard, payload, preparation, servers
+from warmpool import child, forkguard, preparation, servers
+from warmpool.plan import News, Plan, refuse_reload
 
 
 class _Popen(popen_spawn_posix.Popen):
@@ -61,9 +63,15 @@ def _write(descriptor: int, body: bytes) -> None:
 
 
 class _Process(context.SpawnProcess):
-    def __init__(self, method: Spawn, endpoints: child.Endpoints, name: str) -> None:
+    def __init__(
+        self,
+        method: Spawn,
+        target: Callable[..., None],
+        endpoints: preparation.Prepared,
+        name: str,
+    ) -> None:
         # Not daemonic: a task may use multiprocessing itself.
-        super().__init__(target=child.main, args=(endpoints,), name=name, daemon=False)
+        super().__init__(target=target, args=(endpoints,), name=name, daemon=False)
         self.method = method
         self.endpoints = endpoints
 
@@ -85,17 +93,31 @@ class Spawn:
     pickles = True
 
     def __init__(self) -> None:
+        self._preload: bytes | None = None
         self.under_way: int | None = None
         # Invariant: a child of the host's that nobody collects meanwhile.
 
-    def open(self, initializer: payload.Initializer) -> None:
-        pass
+    def open(self, plan: Plan, news: News) -> None:
+        self._preload = plan.pickled_preload
 
-    def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
-        process = _Process(self, endpoints, name)
+    def start(self, endpoints: child.Endpoints, name: str, ordered_at: float) -> BaseProcess:
+        endpoints.preload = self._preload
+        return self.start_at(child.main, endpoints, name)
+
+    def start_at(
+        self, target: Callable[..., None], endpoints: preparation.Prepared, name: str
+    ) -> BaseProcess:
+        """Start an interpreter of its own at this function, which gets the endpoints."""
+        process = _Process(self, target, endpoints, name)
         with forkguard.signals_blocked():
             process.start()
         return process
+
+    def renew(self) -> None:
+        pass
+
+    def reload(self) -> None:
+        refuse_reload(self.name)
 
     def break_off(self) -> None:
         # A start waits for the child to read its arguments; they mostly fit the pipe.

@@ -14,7 +14,7 @@ _OUTERMOST = ("in <module>", "in _bootstrap", "  ...")
 
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x\w+.*$", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.M)
-_OURS = re.compile(r'^  File ".*warmpool[/\\](?:child|early)\.py"', re.MULTILINE)
+_OURS = re.compile(r'^  File ".*warmpool[/\\](?:child|early|preloading)\.py"', re.MULTILINE)
 
 
 def looks_complete(text: str) -> bool:

@@ -120,7 +120,8 @@ class Staffing(Queueing):
 
     def _interrupt(self, worker: Worker, limit: float | None) -> None:
         assert worker.task is not None
-        left = None if worker.deadline is None else worker.deadline - self._now
+        # If this thread is late, both limits may have passed; less than nothing would say "never".
+        left = None if worker.deadline is None else max(0.0, worker.deadline - self._now)
         self._out.append(ev.InterruptTask(worker.id, worker.task, limit, left))
 
     def _heard(self, worker: Worker, cause: type[ev.WorkerEvent]) -> bool:
@@ -151,6 +152,7 @@ class Staffing(Queueing):
         self._assign()
         self.ledger.cold_starts += waiting - len(self.book.queue)
         self._limit_age(worker)
+        self._retire_if_outdated(worker)
         self._has_become_idle()
         self._wind_down()
         for seen in self.waiters.values():

@@ -8,15 +8,20 @@ Another method needs a class with these members and a line in :func:`start_metho
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from warmpool import child, forkservers, payload, spawning, zygote
+from warmpool import child, forkservers, spawning, template, zygote
+from warmpool.plan import News, Plan
 
-AVAILABLE = tuple(
-    name
-    for name in ("forkserver", "spawn", "fork")
-    if name in multiprocessing.get_all_start_methods()
+AVAILABLE = (
+    *(
+        name
+        for name in ("forkserver", "spawn", "fork")
+        if name in multiprocessing.get_all_start_methods()
+    ),
+    *(["template"] if sys.platform == "linux" else []),
 )
 """The start methods here, the default first."""
 
@@ -30,14 +35,30 @@ class StartMethod(Protocol):
     pickles: bool
     """Whether a worker gets its initializer pickled; else it inherits it."""
 
-    def open(self, initializer: payload.Initializer) -> None:
+    def open(self, plan: Plan, news: News) -> None:
         """Make ready what is better made early. *Threads:* the pool's maker."""
 
-    def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
+    def start(self, endpoints: child.Endpoints, name: str, ordered_at: float) -> BaseProcess:
         """Start a worker's process.
+
+        Args:
+            endpoints: For it.
+            name: Of the process.
+            ordered_at: When the start was ordered (monotonic).
 
         Raises:
             Exception: Whatever goes wrong: the system's limits, a server that died, …
+        """
+
+    def renew(self) -> None:
+        """See to what is kept between starts: it has died, as the news' descriptor told."""
+
+    def reload(self) -> None:
+        """Preload anew. *Threads:* any; blocks.
+
+        Raises:
+            TemplateFailed: That failed, and nothing has changed.
+            RuntimeError: The method keeps nothing that has preloaded.
         """
 
     def break_off(self) -> None:
@@ -59,5 +80,6 @@ def start_method(name: str) -> StartMethod:
         "forkserver": forkservers.ForkServer,
         "spawn": spawning.Spawn,
         "fork": zygote.Fork,
+        "template": template.TemplateMethod,
     }
     return methods[name]()

@@ -167,11 +167,17 @@ class PoolState:
             self._out.append(ev.AnswerWarm(waiter, failure))
         self.waiters.clear()
 
+    def _stop(self, worker: Worker, reason: ExitReason) -> None:
+        """Ask a worker to leave within its grace."""
+        self.roster.stop(worker, self._now, self.settings.grace, reason)
+        # It may have been the only warm one.
+        self._refresh_health()
+
     def _wind_down(self) -> None:
         """Send home the workers that no task can need any more; at last, end."""
         if self.phase is DRAINING and not self.book.queue:
             for worker in self.roster.in_states(JUST_IDLE):
-                self.roster.stop(worker, self._now, self.settings.grace, ExitReason.CLOSED)
+                self._stop(worker, ExitReason.CLOSED)
             if not self.book.tasks:
                 for worker in self.roster.in_states(WARMING):
                     self.roster.kill(worker, self._now, ExitReason.CLOSED)

@@ -40,24 +40,22 @@ from warmpool.census import Census
 from warmpool.core import Core
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
 from warmpool.failures import to_error
-from warmpool.fleet import Fleet, Launched
+from warmpool.fleet import Fleet
 from warmpool.helpers import JOIN_PATIENCE, Helpers
 from warmpool.inbox import Inbox
-from warmpool.launcher import Launcher
 from warmpool.lease import Submission
 from warmpool.lending import MOST_LEASES, Lender
 from warmpool.loglines import LogLines
 from warmpool.loop import Loop
 from warmpool.notices import Notice, WorkerFailed
 from warmpool.parker import Parkers
-from warmpool.process import WorkerProcess
 from warmpool.publishing import Publisher
 from warmpool.settling import Settler
+from warmpool.starts import Launched, LauncherMaker, ServerStarted, Starts
 from warmpool.state import Settings, smallest_limit
 from warmpool.thread import DaemonThread
 
-Item = ev.Event | Launched | Submission | Callable[[], None]
-LauncherMaker = Callable[[Callable[[int, "WorkerProcess | BaseException"], None]], Launcher]
+Item = ev.Event | Launched | ServerStarted | Submission | Callable[[], None]
 
 
 class Supervisor:
@@ -67,7 +65,7 @@ class Supervisor:
         name: The pool's.
         settings: For the core.
         launcher: Makes the launcher, given where it reports.
-        initializer: The body of every worker's first message.
+        initializer: The body of every worker's first message, unless the launcher has sent that.
         on_event: Told of everything, if the settings say so.
         about: What is published of the pool, beside the census; None: nothing is.
     """
@@ -77,7 +75,7 @@ class Supervisor:
         name: str,
         settings: Settings,
         launcher: LauncherMaker,
-        initializer: bytes,
+        initializer: bytes | None,
         on_event: Callable[[Notice], object] | None = None,
         about: dict[str, Any] | None = None,
     ) -> None:
@@ -98,13 +96,11 @@ class Supervisor:
             lambda worker, used: self.inbox.post(ev.MemoryRead(worker, used)),
             None if about is None else Publisher(name, about, self.ask_census),
         )
+        self._starts = Starts(
+            self._loop, launcher, self._handle, self.inbox.post, self._report_failure
+        )
         self._fleet = Fleet(
-            self._loop,
-            launcher,
-            initializer,
-            self._handle,
-            self._helpers.relay.pass_on,
-            self.inbox.post,
+            self._loop, self._starts, initializer, self._handle, self._helpers.relay.pass_on
         )
         self.parkers = Parkers()
         self.lender = Lender(
@@ -136,7 +132,7 @@ class Supervisor:
         """
         self._at_end = at_end
         # First: it may copy the host, which is better done without threads of ours.
-        self._fleet.open()
+        self._starts.open()
         self._helpers.open()
         self._thread.start()
 
@@ -180,7 +176,7 @@ class Supervisor:
         """Wait for the ends of its threads, so many seconds in all. *Threads:* any; blocks."""
         deadline = time.monotonic() + timeout
         self._helpers.finish(deadline)
-        for part in (self._thread, self._fleet):
+        for part in (self._thread, self._starts):
             part.join(min(JOIN_PATIENCE, max(0.0, deadline - time.monotonic())))
         self._helpers.join(deadline)
 
@@ -241,6 +237,8 @@ class Supervisor:
                 self._handle(ev.TaskSubmitted(item.spec))
             elif isinstance(item, Launched):
                 self._fleet.adopt(item)
+            elif isinstance(item, ServerStarted):
+                self._starts.watch(item)
             elif callable(item):
                 item()
             else:
@@ -328,11 +326,13 @@ class Supervisor:
 
     def _report(self, command: ev.ReportFailure) -> None:
         error = to_error(command.failure, self.name)
-        failure, now = command.failure, time.monotonic()
-        self._helpers.tell(
-            WorkerFailed(now, failure.worker, failure.pid, error, command.consequence)
-        )
-        self._helpers.log(self._lines.failure, error, command.consequence)
+        worker, pid, now = command.failure.worker, command.failure.pid, time.monotonic()
+        self._helpers.tell(WorkerFailed(now, worker, pid, error, command.consequence))
+        self._report_failure(error, command.consequence)
+
+    def _report_failure(self, error: WarmpoolError, consequence: str) -> None:
+        """One line in the log. *Threads:* any."""
+        self._helpers.log(self._lines.failure, error, consequence)
 
     def _change_health(self, command: ev.ChangeHealth) -> None:
         self.last_failure = command.cause
@@ -380,8 +380,8 @@ class Supervisor:
             self._settler.refuse(item, self.end_error)
         elif isinstance(item, ev.WarmAwaited):
             self.warm_waiters.answer(item.waiter, self.end_error())
-        elif isinstance(item, Launched):
-            self._fleet.disown(item)
+        elif isinstance(item, Launched | ServerStarted):
+            self._starts.disown(item)
         elif callable(item):
             item()
 

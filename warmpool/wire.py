@@ -26,9 +26,12 @@ INITIALIZER_RAISED: Final = 0xFD
 RETURNED: Final = 0xFE
 RAISED: Final = 0xFF
 LOG: Final = 0xF7
+# From a template, which says none of the two above it: the bytes of this kind are all in use.
+UNFIT: Final = 0xFE
 
 TO_WORKER: Final = frozenset({INITIALIZE, RUN, STOP})
 FROM_WORKER: Final = frozenset({HELLO, READY, INITIALIZER_RAISED, RETURNED, RAISED, LOG})
+FROM_TEMPLATE: Final = frozenset({HELLO, READY, INITIALIZER_RAISED, UNFIT})
 
 MAX_BODY: Final = 1 << 36
 """64 GiB: far above any real payload; a header above it is a lie."""

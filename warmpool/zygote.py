@@ -11,121 +11,69 @@ the zygote ends. A zygote that died is replaced by another copy, made on the lau
 
 from __future__ import annotations
 
-import array
 import contextlib
 import os
 import signal
 import socket
-import struct
 import threading
 import time
-from multiprocessing import context
 from multiprocessing.process import BaseProcess
-from typing import Any
 
-from warmpool import child, copied, forkguard, mending, payload, servers
-
-_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
-# The host may have given SIGPIPE its default again, and is not to die of a dead zygote.
+from warmpool import child, copied, forkguard, forking, mending, servers
+from warmpool.plan import News, Plan, refuse_reload
 
 
 class Zygote:
     """The host's side of one. Making it copies the host.
 
     Args:
-        initializer: The workers'; they inherit it.
+        inherited: What its workers inherit.
 
     Raises:
         OSError: The system has no process, descriptor or memory left.
     """
 
-    def __init__(self, initializer: payload.Initializer) -> None:
-        # Two threads may ask: the heir of a launcher that hung, and that one.
-        self._sending = threading.Lock()
+    def __init__(self, inherited: child.Inherited) -> None:
         give_up_at = time.monotonic() + forkguard.QUIET_PATIENCE
         while True:
             forkguard.wait_for_quiet(give_up_at)
             mending.flush_strange_streams()
-            self._copy(initializer)
+            self._copy(inherited)
             if time.monotonic() >= give_up_at or forkguard.is_quiet():
                 break
             # Another thread may have begun between the look and the fork.
             self.end()
 
-    def _copy(self, initializer: payload.Initializer) -> None:
+    def _copy(self, inherited: child.Inherited) -> None:
         # All of them: a handler of the host's (an arbiter's SIGTERM, say) must not run in the copy.
         everything = signal.valid_signals()
         with forkguard.signals_blocked(everything) as mask, forkguard.making():
-            self._link, theirs = socket.socketpair()
+            ours, theirs = socket.socketpair()
+            self.link = forking.Link(ours)
             with theirs:
                 # Its hook closes the copy of our end, in this copy of the host as in all others.
                 forkguard.enroll(self)
                 try:
                     pid = os.fork()
                 except BaseException:
-                    self._link.close()
+                    self.link.close()
                     raise
                 if pid == 0:
-                    copied.live(theirs, initializer, mask)
+                    copied.live(theirs, inherited, mask)
         self.process = servers.ServerProcess(pid)
 
-    def ask(self, body: bytes, descriptors: list[int]) -> None:
-        """Ask for a worker.
-
-        Raises:
-            OSError: The zygote is dead.
-        """
-        message = struct.pack(copied.HEADER, len(body)) + body
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-        with self._sending:
-            sent = self._link.sendmsg([message], [rights], _NO_SIGNAL)
-            self._link.sendall(message[sent:], _NO_SIGNAL)
+    def await_answer(self, status: int) -> None:
+        """Nothing bounds it but :meth:`Fork.break_off`: it comes with the zygote's death, too."""
 
     def end(self) -> None:
         """End it."""
         # First: by this one ends that may not be killed.
-        self._link.close()
+        self.link.close()
         self.process.end()
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
-        self._link.close()
-
-
-class _Popen(servers.Popen):
-    """As its base, but for the zygote it asks."""
-
-    method = "fork"
-    DupFd = copied.Handed  # type: ignore[assignment]
-
-    def _launch(self, process_obj: _Process) -> None:
-        body = servers.dump(self, process_obj)
-        with contextlib.ExitStack() as theirs:
-            with forkguard.making():
-                self.sentinel, status = os.pipe()
-                parent, alive = os.pipe()
-                self.keep(self.sentinel, alive)
-            theirs.callback(os.close, status)
-            theirs.callback(os.close, parent)
-            process_obj.zygote.ask(body, [status, parent, *self._fds])
-        self.read_pid()
-
-
-class _Process(context.ForkProcess):
-    """A process that is forked by a given zygote."""
-
-    def __init__(self, zygote: Zygote, endpoints: child.Endpoints, name: str) -> None:
-        super().__init__(target=copied.main, args=(endpoints,), name=name, daemon=False)
-        self.zygote = zygote
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 - multiprocessing's name
-        return _Popen(process_obj)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["zygote"]
-        return state
+        self.link.close()
 
 
 class Fork:
@@ -136,13 +84,13 @@ class Fork:
     pickles = False
 
     def __init__(self) -> None:
-        self._initializer = payload.Initializer(None)
+        self._inherited = child.Inherited()
         self._making = threading.Lock()
         self._zygote: Zygote | None = None
         self._closed = False
 
-    def open(self, initializer: payload.Initializer) -> None:
-        self._initializer = initializer
+    def open(self, plan: Plan, news: News) -> None:
+        self._inherited = child.Inherited(plan.initializer, plan.preload)
         # No process left, say: it is tried again at the first start, whose error is reported.
         with contextlib.suppress(Exception):
             self._living_zygote()
@@ -152,7 +100,7 @@ class Fork:
             if self._zygote is not None and self._zygote.process.has_died():
                 self._forget()
             if self._zygote is None:
-                self._zygote = Zygote(self._initializer)
+                self._zygote = Zygote(self._inherited)
             zygote = self._zygote
         if self._closed:
             # The thread of a start that was left to itself comes to life when all is over.
@@ -165,10 +113,16 @@ class Fork:
         if zygote is not None:
             zygote.end()
 
-    def start(self, endpoints: child.Endpoints, name: str) -> BaseProcess:
-        process = _Process(self._living_zygote(), endpoints, name)
+    def start(self, endpoints: child.Endpoints, name: str, ordered_at: float) -> BaseProcess:
+        process = forking.Process(self._living_zygote(), endpoints, name)
         process.start()
         return process
+
+    def renew(self) -> None:
+        pass  # The next start does that.
+
+    def reload(self) -> None:
+        refuse_reload(self.name)
 
     def break_off(self) -> None:
         # A start waits for the zygote's answer: its death is one.
@@ -178,4 +132,4 @@ class Fork:
     def close(self) -> None:
         self._closed = True
         self._forget()
-        self._initializer = payload.Initializer(None)
+        self._inherited = child.Inherited()

@@ -1,21 +1,20 @@
-"""A pool of many workers that have nothing to do: which part of a core does that take?
+"""A pool of many workers that have nothing to do: which part of a core and what memory is that?
 
-Host and workers together, by the scheduler's own account, which is exact to the nanosecond. (The
-clock ticks of /proc/PID/stat are too coarse for something that is meant to be nearly nothing.)
+Core: host and workers together, by the scheduler's own account, which is exact to the nanosecond.
+(The clock ticks of /proc/PID/stat are too coarse for something that is meant to be nearly nothing.)
+
+Memory: of the workers and of all other processes that came with them, for each worker; what
+processes share is divided between them (PSS).
 """
 
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from benchmarks.figures.base import Block, Conditions, Figure, Size, Unit, opened
-from benchmarks.processes import GONE, descendants
-from benchmarks.subjects.base import Ability, Subject
-
-WORKERS = 100
-SECONDS = 10.0
+from benchmarks.figures.base import Conditions, Figure, Size, Unit, fresh, opened
+from benchmarks.processes import GONE, descendants, proportional_memory
+from benchmarks.subjects.base import Ability, Opening, Subject
 
 
 def _used() -> float:
@@ -41,27 +40,38 @@ def _share(seconds: float) -> float:
     return (after - before) / (ended - begun)
 
 
-def _sample(subject: Subject, conditions: Conditions) -> float:
-    with opened(subject, conditions, WORKERS) as session:
-        session.wait_ready()
-        time.sleep(3.0)  # Until what comes up with the workers has settled.
-        return _share(SECONDS)
+def core(subject: Subject, conditions: Conditions) -> float:
+    with opened(subject, Opening(conditions.count, conditions.start_method)) as session:
+        session.assemble(conditions.count)
+        time.sleep(conditions.sample / 2)  # Until what comes up with the workers has settled.
+        return _share(conditions.sample)
 
 
-@contextmanager
-def idle(subject: Subject, conditions: Conditions) -> Iterator[Block]:
-    # Opened for each sample: idle, the subjects would all be there at the same time.
-    yield lambda samples: [_sample(subject, conditions) for _ in range(samples)]
+def memory(subject: Subject, conditions: Conditions) -> float:
+    before = set(descendants(os.getpid()))
+    with opened(subject, Opening(conditions.count, conditions.start_method)) as session:
+        session.assemble(conditions.count)
+        came = set(descendants(os.getpid())) - before
+        return sum(map(proportional_memory, came)) / conditions.count
 
 
 FIGURES = (
     Figure(
         name="idle",
-        title=f"Share of a core that {WORKERS} idle workers and their host take",
+        title="Share of a core that {amount:.0f} idle workers and their host take",
         needs=Ability.CALL,
-        prepare=idle,
+        prepare=fresh(core),
         unit=Unit.PERCENT,
-        full=Size(rounds=3, samples=1),
-        quick=Size(rounds=1, samples=1),
+        full=Size(rounds=1, samples=1, amount=100, limit=60),
+        quick=Size(rounds=1, samples=1, amount=5, limit=10, sample=0.5, peers=False),
+    ),
+    Figure(
+        name="memory",
+        title="Proportional memory of each of {amount:.0f} idle workers",
+        needs=Ability.CALL,
+        prepare=fresh(memory),
+        unit=Unit.MEGABYTES,
+        full=Size(rounds=1, samples=1, amount=100, limit=60),
+        quick=Size(rounds=1, samples=1, amount=5, limit=10, peers=False),
     ),
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from benchmarks.figures.base import Block, Conditions, Figure, Size, Unit, opened
 from benchmarks.measure import timed
-from benchmarks.subjects.base import Ability, Subject
+from benchmarks.subjects.base import Ability, Opening, Subject
 
 # Unrecorded calls before each block: the others' blocks have emptied this one's caches.
 AGAIN = 20
@@ -14,7 +14,7 @@ AGAIN = 20
 
 @contextmanager
 def prepare(subject: Subject, conditions: Conditions) -> Iterator[Block]:
-    with opened(subject, conditions) as session:
+    with opened(subject, Opening(1, conditions.start_method)) as session:
         session.wait_ready()
 
         def block(samples: int) -> list[float]:
@@ -32,13 +32,22 @@ FREE = Figure(
     unit=Unit.MICROSECONDS,
     # Short blocks: free processes settle on one core or on two for a block at a time, and that
     # makes more of a difference than anything else.
-    full=Size(rounds=80, samples=200),
-    quick=Size(rounds=20, samples=100),
+    full=Size(rounds=60, samples=200, seconds=30),
+    quick=Size(rounds=20, samples=50, seconds=1, peers=False),
 )
 PINNED = replace(
     FREE,
     name="round-trip-pinned",
-    title="Warm round trip of a no-op task, 1 worker, all processes on one core",
+    title="Warm round trip of a no-op task, 1 worker, all on one core",
     pinned=True,
+    quick=Size(rounds=20, samples=50, seconds=1),
 )
-FIGURES = (FREE, PINNED)
+SPAWNED = replace(
+    PINNED,
+    name="round-trip-spawn",
+    title="Warm round trip of a no-op task, spawned worker, on one core",
+    start_method="spawn",
+    full=Size(rounds=20, samples=200, seconds=15),
+    quick=Size(rounds=4, samples=50, seconds=1, peers=False),
+)
+FIGURES = (FREE, PINNED, SPAWNED)

@@ -167,3 +167,13 @@ def die_for_good(text: str) -> str:
         Path(os.environ["CLI_TEST_GONE"]).touch()
         _die("")
     return text
+
+
+_IMPORTED_IN = os.getpid()
+
+
+def whose_import(line: str) -> tuple[int, int]:
+    """Who has imported this module, and who has called this."""
+    if line == "hang":
+        time.sleep(3600)
+    return _IMPORTED_IN, os.getpid()

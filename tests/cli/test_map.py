@@ -293,6 +293,16 @@ def test_initializer_runs_once_in_every_worker(command: Any) -> None:
     assert completed.results == [1] * 20
 
 
+def test_preload_runs_once_for_all_workers(command: Any) -> None:
+    options = ("--preload", "json,cli_functions", "--workers", "2", "--timeout", "0.5")
+    stdin = b"\nhang\n\nhang\n\n"  # Each worker is replaced.
+    completed = command.run("cli_functions:whose_import", *options, stdin=stdin)
+    told = [result for result in completed.results if result is not None]
+    assert len(told) == 3
+    assert len({imported_in for imported_in, _ in told}) == 1
+    assert all(imported_in != worker for imported_in, worker in told)
+
+
 def test_workers_take_turns(command: Any, fifo: Callable[[], Path]) -> None:
     gates = [fifo(), fifo()]
     running = command.start("cli_functions:act", "--workers", "2")

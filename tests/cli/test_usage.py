@@ -35,6 +35,8 @@ import pytest
         (["json:loads", "--initializer", "json"], "--initializer", "form MODULE:FUNCTION"),
         (["json:loads", "--initializer", "json:nope"], "--initializer", "no function"),
         (["json:loads", "--initializer", "cli_functions:same"], "--initializer", "no arguments"),
+        (["json:loads", "--preload", "a b"], "--preload", "'a b' is none"),
+        (["json:loads", "--preload", "json,"], "--preload", "'' is none"),
         (["json:loads", "--workers", "0"], "--workers", "at least 1"),
         (["json:loads", "--workers", "-2"], "--workers", "negative"),
         (["json:loads", "--workers", "10001"], "--workers", "at most 10000"),

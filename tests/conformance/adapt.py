@@ -77,6 +77,15 @@ FAILS_IN_RESULT = Adapted(
 # ---------------------------------------------------------------------------- scripts
 
 
+_KNOWS_TEMPLATE = """
+import multiprocessing.context as contexts
+class TemplateContext(contexts.SpawnContext):
+    _name = "template"
+contexts._concrete_contexts["template"] = TemplateContext()
+"""
+"""For a script that names a context of multiprocessing."""
+
+
 def _in_scripts(*changes: tuple[str, str], stderr: tuple[bytes, bytes] = (b"", b"")) -> Patch:
     @contextmanager
     def patch(case: Any, names: dict[str, Any]) -> Iterator[None]:
@@ -90,6 +99,12 @@ def _in_scripts(*changes: tuple[str, str], stderr: tuple[bytes, bytes] = (b"", b
                 script = script.replace(f"test.{NAME}", NAME)
             # They run it isolated from PYTHONPATH and the like. One of them uses multiprocessing
             # without importing it.
+            if case.ctx == "template":
+                script = script.replace("set_start_method('template')", "set_start_method('spawn')")
+                script = script.replace(
+                    "=multiprocessing)", "=multiprocessing.get_context('template'))"
+                )
+                script = _KNOWS_TEMPLATE + script
             path = [str(Path(warmpool.__file__).parent.parent), str(FOLDER)]
             script = f"import multiprocessing, sys; sys.path += {path}\n{script}"
             code, out, err = original(flag, script)

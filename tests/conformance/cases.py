@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing.context
 import multiprocessing.forkserver
 import unittest
 from collections.abc import Callable
@@ -49,6 +50,13 @@ class _OnWarmPool:
         raise AssertionError(f"pending for {BOUND:g} s in {executor!r}")
 
 
+class _TemplateContext(multiprocessing.context.SpawnContext):
+    """For their ``mp_context``; managers and queues that are made of it are those of spawn."""
+
+    def get_start_method(self, allow_none: bool = False) -> str:
+        return "template"
+
+
 def _prepared(method: Callable[[Any], None], verdict: Verdict) -> Callable[[Any], None]:
     @functools.wraps(method)
     def run(self: Any) -> None:
@@ -85,6 +93,8 @@ def _make(suite: str, start_method: str, known: dict[str, type[Any]]) -> type[un
     # Ours comes first, so that its setUp and tearDown are the outermost.
     bases = (_OnWarmPool, mixin, known["ExecutorMixin"], known["BaseTestCase"])
     namespace = {"__module__": __name__, "ctx": start_method, **tests}
+    if start_method == "template":
+        namespace["get_context"] = lambda self: _TemplateContext()
     return type(f"{start_method.capitalize()}{suite}", bases, namespace)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.conformance import adapt
 from tests.conformance.adapt import Adapted
 
-START_METHODS = ("fork", "forkserver", "spawn")
+START_METHODS = ("fork", "forkserver", "spawn", "template")
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ def make_shelf(
     # The fork server and its workers have this from the environment of their start.
     monkeypatch.setenv(faults.Orders.VARIABLE, str(folder))
     monkeypatch.setattr("warmpool.child.main", faults.main)
+    monkeypatch.setattr("warmpool.forker.worker", faults.worker)
 
     def make(**options: Any) -> Shelf:
         shelf = Shelf(faults.Orders(folder), start_method=start_method, **options)
@@ -156,6 +157,7 @@ def following(
     """Make pools whose workers follow the orders as they start."""
     monkeypatch.setenv(faults.Orders.VARIABLE, str(orders.folder))
     monkeypatch.setattr("warmpool.child.main", faults.main)
+    monkeypatch.setattr("warmpool.forker.worker", faults.worker)
 
     def make(max_workers: int, **options: Any) -> WarmPool:
         options = {"initializer": faults.initialize, "initargs": (orders,), **options}

@@ -39,7 +39,7 @@ def assert_ended(pool: WarmPool, *pids: int | None) -> None:
 HANGS = [
     pytest.param(method, name, id=f"{method}-{name}")
     for name in faults.names(End.HANGS)
-    for method in ("fork", "forkserver", "spawn")
+    for method in ("fork", "forkserver", "spawn", "template")
     # What ends a hang is the same for all of them: all for the cheapest method, two for others.
     if method == "fork" or name in ("hangs_with_the_gil", "is_stopped")
 ]

@@ -78,6 +78,8 @@ def test_a_killed_worker_costs_nobody_elses_records(
     until(lambda: len(messages(caplog)) > 100, "they come")
     assert flooding.kill()
     assert isinstance(outcome(flooding), WorkerDied)
+    # The future does not wait for the worker's end, with which its last records come.
+    until(lambda: bool(pool.stats().worker_exits), "it is gone")
     assert pool.submit(logs.log_and_return, "whole").result(BOUND) == "whole"
     pool.close()
     assert messages(caplog)[-1] == "whole"

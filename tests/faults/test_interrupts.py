@@ -21,7 +21,7 @@ from warmpool import WarmPool, lifetime
 HERE = warmpool.__file__.rpartition("/")[0]
 
 
-_EXEMPT = {"__del__", "_forget", "_Descriptor.__init__"}
+_EXEMPT = {"__del__", "forget_pool", "_Descriptor.__init__"}
 """Destructors and finalizers, whose exceptions the interpreter swallows; and the one place where a
 number has just become a descriptor's owner."""
 

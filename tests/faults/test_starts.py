@@ -120,13 +120,19 @@ class _Unwilling:
         self._failures = failures
         self.broken_off = threading.Event()
 
-    def open(self, initializer: Any) -> None:
-        self._method.open(initializer)
+    def open(self, *args: Any) -> None:
+        self._method.open(*args)
 
     def start(self, *args: Any) -> Any:
         if self._failures:
             raise self._failures.pop(0)
         return self._method.start(*args)
+
+    def renew(self) -> None:
+        self._method.renew()
+
+    def reload(self) -> None:
+        self._method.reload()
 
     def break_off(self) -> None:
         self.broken_off.set()

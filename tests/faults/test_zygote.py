@@ -499,15 +499,15 @@ def test_a_zygote_without_descriptors_for_a_while_goes_on(make_pool: MakePool) -
 
 SIGPIPE = """
     import os, signal
-    from warmpool import payload, zygote
+    from warmpool import child, zygote
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    dead = zygote.Zygote(payload.Initializer(None))
+    dead = zygote.Zygote(child.Inherited())
     dead.process.kill()
     while not dead.process.has_died():
         pass
     try:
-        dead.ask(b"a worker", [0])
+        dead.link.ask(b"a worker", [0])
     except BrokenPipeError:
         print("refused", flush=True)
     dead.end()
@@ -655,7 +655,7 @@ WITHOUT_PIDFDS = """
     del os.pidfd_open
 
     if __name__ == "__main__":
-        for method in ("fork", "forkserver", "spawn"):
+        for method in ("fork", "forkserver", "spawn", "template"):
             with WarmPool(1, start_method=method) as pool:
                 pool.wait_warm(20)
                 hung = pool.options(timeout=0.1).submit(tasks.hang_in_c_with_the_gil)
@@ -667,7 +667,7 @@ WITHOUT_PIDFDS = """
 
 def test_workers_of_servers_are_killed_where_there_are_no_pidfds(run_host: RunHost) -> None:
     host = run_host(WITHOUT_PIDFDS)
-    for method in ("fork", "forkserver", "spawn"):
+    for method in ("fork", "forkserver", "spawn", "template"):
         assert host.line() == f"{method} served"
     assert host.wait() == 0
     host.wait_deserted()

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from warmpool import child, wire
+from warmpool import child, forker, preloading, wire
 
 _LONG = 3600
 
@@ -49,13 +49,16 @@ class End(enum.Enum):
 
 def _data() -> int:
     """The descriptor of this worker's data channel, wherever it is in its life."""
+    endpoints = multiprocessing.current_process()._args[0]  # type: ignore[attr-defined]
+    is_worker = isinstance(endpoints, child.Endpoints)
+    main, name = (_real_main, "channel") if is_worker else (preloading.main, "link")
     frame = sys._current_frames()[threading.main_thread().ident or 0]
     while frame is not None:
-        if frame.f_code is _real_main.__code__:
-            return int(frame.f_locals["channel"]._socket.fileno())
+        if frame.f_code is main.__code__:  # type: ignore[attr-defined]
+            end = frame.f_locals[name]
+            return int((end._socket if is_worker else end).fileno())
         frame = frame.f_back  # type: ignore[assignment]
-    endpoints = multiprocessing.current_process()._args[0]  # type: ignore[attr-defined]
-    assert isinstance(endpoints, child.Endpoints)
+    assert is_worker
     return endpoints.data.fileno()
 
 
@@ -329,13 +332,18 @@ def initialize(orders: Orders) -> None:
 _real_main = child.main
 
 
-def main(endpoints: child.Endpoints) -> None:
+def main(endpoints: child.Endpoints, inherited: child.Inherited | None = None) -> None:
     """In place of ``warmpool.child.main``: follows orders before the worker's first message."""
     # As the real one does first of all. What a worker leaves behind before that, while __main__
     # is imported, is in the host's group, and no kill takes it along.
     os.setpgid(0, 0)
     Orders(Path(os.environ[Orders.VARIABLE])).follow("starting")
-    _real_main(endpoints)
+    _real_main(endpoints, inherited)
+
+
+def worker(endpoints: child.Endpoints) -> None:
+    """In place of ``warmpool.forker.worker``, which knows the real one."""
+    main(endpoints, forker.inherited)
 
 
 def own_task() -> int:

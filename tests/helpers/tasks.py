@@ -262,3 +262,7 @@ def fork_and_come_back(how: str) -> int:
     if how == "raises":
         raise faults.Oops
     return 0
+
+
+def is_imported(name: str) -> bool:
+    return name in sys.modules

@@ -49,8 +49,8 @@ OUTCOMES = {"returned", "raised", "cancelled"} | {
     *("broke_protocol", "out_of_memory", "task_timeout", "unresponsive"),
 }
 REASONS = {
-    *("recycled", "unused", "aged", "closed", "initializer_failed", "died", "timed_out", "killed"),
-    *("unresponsive", "out_of_memory", "broke_protocol"),
+    *("recycled", "unused", "aged", "reloaded", "closed", "initializer_failed", "died"),
+    *("timed_out", "killed", "unresponsive", "out_of_memory", "broke_protocol"),
 }
 HEALTHS = {"warming", "ready", "degraded", "broken", "closed"}
 

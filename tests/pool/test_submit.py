@@ -161,6 +161,7 @@ def test_the_pools_limit_is_the_default_of_its_tasks(make_pool: MakePool) -> Non
     assert isinstance(outcome(pool.submit(faults.hangs_asleep)), TaskTimeout)
 
 
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn", "fork"], indirect=True)
 def test_contexts_of_multiprocessing_choose_the_start_method(start_method: str) -> None:
     context = multiprocessing.get_context(start_method)
     with WarmPool(1, context) as pool:

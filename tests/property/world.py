@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+from tests.property.outside import Outside
 from warmpool import events as ev
 from warmpool.core import Core
 from warmpool.ending import Phase
@@ -14,21 +15,16 @@ from warmpool.state import Settings
 READY = ev.Health.READY
 
 
-class World:
-    """Workers as the outside sees them, and a check of each command against it."""
+class World(Outside):
+    """An outside that remembers everything that it was told."""
 
     def __init__(self, settings: Settings, seed: int = 0) -> None:
+        super().__init__()
         self.core = Core(settings, random.Random(seed).random)
         self.now = 1000.0
-        self.unborn: set[int] = set()
-        self.alive: set[int] = set()
-        self.killed: set[int] = set()
-        self.stopped: set[int] = set()
-        self.asked: set[int] = set()
         self.recorded: dict[int, int] = {}
         self.noted: dict[int, int] = {}
         """What those who were asked for their stack have started."""
-        self.running: dict[int, int] = {}
         self.answers: dict[int, list[ev.Command]] = {}
         self.specs: dict[int, ev.TaskSpec] = {}
         self.cancelled: set[int] = set()
@@ -179,68 +175,65 @@ class World:
         self.core.validate()
         assert len(self.alive | self.unborn) <= self.core.settings.max_workers  # I11
 
-    def obey_one(self, command: ev.Command) -> None:
-        match command:
-            case ev.StartWorker(worker):
-                assert worker not in self.alive | self.unborn
-                self.unborn.add(worker)
-                self.starts.append(self.now)
-            case ev.DispatchTask(worker, task):
-                assert worker in self.alive
-                assert worker not in self.killed | self.stopped
-                assert worker not in self.running, "one task at a time"
-                assert not self.answers[task]
-                self.running[worker] = task
-            case ev.StopWorker(worker):
-                assert worker in self.alive
-                assert worker not in self.running
-                self.stopped.add(worker)
-            case ev.TakeStack(worker, task):
-                assert worker in self.alive
-                assert worker not in self.killed | self.asked
-                assert self.running.get(worker) == task
-                self.noted[worker] = self.running.pop(worker, 0)
-                self.asked.add(worker)
-            case ev.ReadHeartbeats(workers):
-                assert set(workers) <= self.alive
-                assert workers == tuple(self.in_state(*WARM))
-                self.heartbeats_wanted = True
-            case ev.ReadMemory(workers):
-                assert set(workers) <= self.alive
-                self.memory_wanted += workers
-            case ev.ReportMemory(worker):
-                assert worker in self.alive
-                self.memory_reports.append(command)
-            case ev.InterruptTask(worker, task):
-                assert self.running[worker] == task
-                self.interrupts.append(command)
-            case ev.ReportSilence(worker):
-                assert worker in self.alive
-                self.silences.append(command)
-            case ev.KillWorker(worker):
-                assert worker in self.alive | self.unborn
-                self.running.pop(worker, None)
-                self.asked.discard(worker)
-                self.killed.add(worker)
-            case ev.AbandonWorker(worker):
-                assert worker in self.alive | self.unborn
-                self.alive.discard(worker)
-                self.unborn.discard(worker)
-                self.killed.discard(worker)
-            case ev.SettleTask(task) | ev.DropTask(task):
-                self.answers[task].append(command)
-                assert len(self.answers[task]) == 1, "one answer"  # I10
-            case ev.AnswerWarm(waiter, failure):
-                self.warm_answers[waiter].append(failure)
-                assert len(self.warm_answers[waiter]) == 1
-                assert waiter not in self.abandoned_waiters
-            case ev.ReportFailure():
-                self.reports.append(command)
-            case ev.ChangeHealth(health):
-                assert not self.health or self.health[-1] is not health
-                self.health.append(health)
-            case ev.EndPool():
-                self.ended += 1
+    def start(self, command: ev.StartWorker) -> None:
+        super().start(command)
+        self.starts.append(self.now)
+
+    def dispatch(self, command: ev.DispatchTask) -> None:
+        super().dispatch(command)
+        assert not self.answers[command.task]
+
+    def take_stack(self, command: ev.TakeStack) -> None:
+        super().take_stack(command)
+        self.noted[command.worker] = self.running.pop(command.worker, 0)
+
+    def read_heartbeats(self, command: ev.ReadHeartbeats) -> None:
+        super().read_heartbeats(command)
+        assert command.workers == tuple(self.in_state(*WARM))
+        self.heartbeats_wanted = True
+
+    def read_memory(self, command: ev.ReadMemory) -> None:
+        super().read_memory(command)
+        self.memory_wanted += command.workers
+
+    def report_memory(self, command: ev.ReportMemory) -> None:
+        super().report_memory(command)
+        self.memory_reports.append(command)
+
+    def report_silence(self, command: ev.ReportSilence) -> None:
+        super().report_silence(command)
+        self.silences.append(command)
+
+    def interrupt(self, command: ev.InterruptTask) -> None:
+        super().interrupt(command)
+        self.interrupts.append(command)
+
+    def kill(self, command: ev.KillWorker) -> None:
+        super().kill(command)
+        self.running.pop(command.worker, None)
+        self.asked.discard(command.worker)
+
+    def settle(self, command: ev.SettleTask | ev.DropTask) -> None:
+        self.answers[command.task].append(command)
+        assert len(self.answers[command.task]) == 1, "one answer"  # I10
+
+    drop = settle
+
+    def answer_warm(self, command: ev.AnswerWarm) -> None:
+        given = self.warm_answers[command.waiter]
+        given.append(command.failure)
+        assert len(given) == 1
+        assert command.waiter not in self.abandoned_waiters
+
+    def report(self, command: ev.ReportFailure) -> None:
+        self.reports.append(command)
+
+    def change_health(self, command: ev.ChangeHealth) -> None:
+        assert not self.health or self.health[-1] is not command.health
+        self.health.append(command.health)
+
+    def end(self, command: ev.EndPool) -> None:
+        self.ended += 1
 
     # ------------------------------------------------------------------ looking
 

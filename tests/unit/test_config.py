@@ -1,4 +1,4 @@
-"""Options are checked where they are given; what does nothing yet is refused."""
+"""Options are checked where they are given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import multiprocessing
 
 import pytest
 
-from warmpool import WarmPool, config
+from warmpool import WarmPool, config, payload
 from warmpool.config import TaskOptions
 from warmpool.state import Settings
 
@@ -75,17 +75,18 @@ def test_of_the_wrong_type(option):
         WarmPool(**option)
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"preload": ["json"]},
-        {"start_method": "template"},
-    ],
-    ids=str,
-)
-def test_what_does_nothing_yet_is_refused(option):
-    with pytest.raises(NotImplementedError, match=next(iter(option))):
-        WarmPool(**option)
+def test_names_and_callables_can_be_preloaded():
+    assert config.preload(None) is payload.NOTHING
+    assert config.preload(list).function is list
+    for given in ("os.path", ["os.path"], iter(["os.path"])):
+        preload = config.preload(given)
+        assert (preload.function, preload.args) == (payload.import_modules, ("os.path",))
+
+
+@pytest.mark.parametrize("given", [1, [1], ["os", list], "no module", "os.", ["a.b", ""]], ids=str)
+def test_nothing_else_can_be_preloaded(given):
+    with pytest.raises(TypeError, match="preload must be"):
+        config.preload(given)
 
 
 def test_the_signature_is_the_contract():

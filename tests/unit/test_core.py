@@ -187,6 +187,15 @@ def test_one_failing_slot_beside_a_warm_one_degrades_the_pool_and_no_more():
     assert world.running == {good: task}
 
 
+def test_a_pool_whose_only_warm_worker_is_asked_to_leave_is_warming_at_once():
+    world = a_world(max_tasks_per_child=1)
+    assert world.core.health is Health.READY
+    world.submit()
+    world.done(the_worker(world))
+    assert world.stopped == {the_worker(world)}
+    assert world.core.health is Health.WARMING
+
+
 def test_wait_warm_is_answered_once_all_are_warm_and_with_the_cause_if_they_cannot_be():
     world = a_world(2, warm=False)
     world.warm_answers = {1: [], 2: []}
@@ -603,6 +612,18 @@ def test_a_silent_workers_task_that_never_started_runs_elsewhere():
     assert not world.answers[task]
     assert world.running != {worker: task}
     assert list(world.running.values()) == [task]
+
+
+def test_a_silent_workers_task_is_not_run_again_if_nobody_can_tell_whether_it_has_started():
+    """It cannot even write down its stack: its flight recorder was never asked."""
+    world = beating(2, prompt=False)
+    task = world.submit()
+    (worker,) = world.running
+    world.silent.add(worker)
+    world.pass_time(5.0 + STACK_PATIENCE)
+    assert world.killed == {worker}
+    assert world.failure(task).kind is FailureKind.UNRESPONSIVE
+    assert world.failure(task).started
 
 
 def test_workers_that_beat_are_left_alone():

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from tests.helpers.waiting import BOUND
-from warmpool import payload
 from warmpool.launcher import Launcher
+from warmpool.plan import News, Plan
 
 
 class Hung(Exception):
@@ -28,10 +28,10 @@ class HangingMethod:
         self.release = {worker: threading.Event() for worker in (1, 2, 3)}
         self.on_break_off = lambda: None
 
-    def open(self, initializer):
+    def open(self, plan, news):
         pass
 
-    def start(self, endpoints, name):
+    def start(self, endpoints, name, ordered_at):
         worker = int(name.rpartition("-")[2])
         self.began.put(worker)
         assert self.release[worker].wait(BOUND)
@@ -58,13 +58,12 @@ def reports():
 def launcher(method, reports):
     launcher = Launcher(
         method,
-        payload.Initializer(None),
-        None,
+        Plan("test", 60.0),
         "pickle",
         1.0,
-        "test",
         None,
         lambda worker, outcome: reports.put((worker, str(outcome))),
+        News(lambda _watch: None, lambda _error, _consequence: None),
     )
     launcher.open()
     yield launcher

@@ -283,6 +283,16 @@ def test_a_task_is_asked_to_end_before_it_is_killed():
     assert world.failure(task).kind is FailureKind.TASK_TIMEOUT
 
 
+def test_a_task_learns_that_it_is_killed_even_if_both_limits_have_passed_when_that_is_noticed():
+    world = a_world(1)
+    task = world.submit(timeout=10.0, soft_timeout=8.0)
+    (worker,) = world.running
+    world.now += 11.0
+    world.say(ev.TimePassed())
+    # Less than nothing would be read as "never" on the other side.
+    assert world.interrupts == [ev.InterruptTask(worker, task, 8.0, 0.0)]
+
+
 def test_a_task_that_ended_is_not_asked():
     world = a_world(1)
     world.submit(soft_timeout=8.0)

@@ -1,0 +1,116 @@
+"""What runs in a template: preload, once, and then fork a worker at each request.
+
+A template is an interpreter of its own, so nothing of the host's is in it: no descriptor, lock or
+thread. It must not have threads when it forks: what they hold at that moment is held for ever in
+the worker. So it has none of its own, and if the preload has left any it forks nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from warmpool import early, forker, payload, wire
+
+
+class Boot:
+    """What a template gets.
+
+    Attributes:
+        early: As a worker's; unpickled first of all.
+        link: Its end.
+        preload: What to preload, pickled; None: nothing but ``__main__``.
+        title: The title of the process.
+    """
+
+    __slots__ = ("early", "link", "preload", "title")
+
+    def __init__(
+        self, early: early.Early | None, link: Connection, preload: bytes | None, title: str
+    ) -> None:
+        self.early = early
+        self.link = link
+        self.preload = preload
+        self.title = title
+
+
+def main(boot: Boot) -> None:
+    """The target of the template's ``Process``."""
+    installed = early.installed()
+    link = socket.socket(fileno=os.dup(boot.link.fileno()))
+    link.settimeout(None)  # Whatever __main__ has made the default.
+    boot.link.close()
+    _say(link, wire.HELLO)
+    try:
+        if boot.preload is not None:
+            payload.load_initializer(boot.preload).run()
+    except BaseException as error:
+        _say(link, wire.INITIALIZER_RAISED, payload.dump_error(error, payload.dumps))
+        return  # Way out: as any interpreter, within the patience of the host.
+    _settle(boot.title)
+    if threads := _other_threads():
+        _say(link, wire.UNFIT, json.dumps(threads).encode())
+        return  # Way out: the same.
+
+    def serve() -> int:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        forking = forker.Forker(link, mask, installed.close_after_fork)
+        _say(link, wire.READY)
+        forking.serve()
+        return 0
+
+    # Way out: the host closed the link, or is gone, and so is the last worker.
+    forker.end_with(serve)
+
+
+def _say(link: socket.socket, kind: int, body: bytes = b"") -> None:
+    # BrokenPipeError: the host is gone, or has given this template up; it ends with the link.
+    with contextlib.suppress(BrokenPipeError):
+        link.sendall(wire.header(kind, 0, len(body)) + body)
+
+
+def _settle(title: str) -> None:
+    """Make what there is fit to be shared by copies."""
+    # Imported here, workers need not do it: their titles come with their first heartbeats.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("setproctitle").setproctitle(title)
+    for stream in (sys.stdout, sys.stderr):
+        # Else each worker would write what the preload has printed.
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()
+    # Its writing to an object's head, when it comes by, would copy the page in each worker; and
+    # garbage that it finds there would be finalized in each.
+    gc.collect()
+    gc.freeze()
+
+
+def _other_threads() -> list[str]:
+    """The names of the threads beside this one, those that Python does not know included."""
+    known = {
+        thread.native_id: thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.current_thread()
+    }
+    try:
+        tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    except OSError:
+        return sorted(known.values())  # No such file system here.
+    own = threading.get_native_id()
+    return sorted(known.get(task) or _comm(task) for task in tasks if task != own)
+
+
+def _comm(task: int) -> str:
+    try:
+        name = Path(f"/proc/self/task/{task}/comm").read_text().strip()
+    except OSError:
+        name = "?"
+    return f"{name} (native)"

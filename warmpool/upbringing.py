@@ -1,0 +1,204 @@
+"""A template from its start to its being ready, or to its end: what it says, and what it costs.
+
+*Threads:* the one that makes it, but for :meth:`Upbringing.kill`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from multiprocessing.connection import wait
+
+from warmpool import errors, payload, stacks, wire
+from warmpool.failures import exit_text
+from warmpool.process import WorkerProcess
+from warmpool.servers import END_PATIENCE
+
+STACK_POLL, STACK_PATIENCE = 0.001, 0.2
+"""Seconds between two looks whether it has written its stack, and in all."""
+STATUS_PATIENCE = 0.25
+"""Seconds that an exit status may be late."""
+LINGER = 0.5
+"""Seconds between the end of its channel and its death: as in ``staffing``."""
+_LONGEST_BODY = 1 << 24
+_LONGEST_READ = 1 << 16
+
+
+class Unfit(Exception):
+    """The preload has left threads: nothing may be forked beside those.
+
+    Attributes:
+        failure: The same as an error.
+    """
+
+    def __init__(self, failure: errors.TemplateFailed) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class Upbringing:
+    """One template's.
+
+    Args:
+        pool: The pool's name.
+        process: Just started.
+    """
+
+    def __init__(self, pool: str, process: WorkerProcess) -> None:
+        self.process = process
+        self._pool = pool
+        self._pid = process.pid
+        self._began = time.monotonic()
+        self._stage = "starting"
+        self._reader = wire.Reader(wire.FROM_TEMPLATE, _LONGEST_BODY)
+        # A kill on another thread must not hit a number that this one has closed.
+        self._lock = threading.Lock()
+        self._released = False
+
+    # ------------------------------------------------------------------ growing up
+
+    def see_through(self, limit: float) -> None:
+        """Wait until it is ready, so many seconds.
+
+        Raises:
+            TemplateFailed: It never will be.
+            Unfit: It is, but must not fork.
+        """
+        process = self.process
+        give_up_at = self._began + limit
+        while self._stage != "ready":
+            left = max(0.0, give_up_at - time.monotonic())
+            ready = wait([process.data, process.watch], left)
+            if process.data in ready:
+                self._listen()
+            elif ready:
+                raise self.died()
+            elif left == 0.0:
+                raise self.hung(f"was not ready within {limit:.4g} s")
+
+    def _listen(self) -> None:
+        try:
+            data = self.process.data.recv(_LONGEST_READ)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        for kind, _, body in self._reader.feed(data):
+            self._hear(kind, body)
+        if self._reader.broken is not None:
+            raise self._failure(f"wrote what is no message ({self._reader.broken})")
+        if not data and self._stage != "ready":
+            if wait([self.process.watch], LINGER):
+                raise self.died()
+            raise self._failure("closed its channel and lived on")
+
+    def _hear(self, kind: int, body: bytes | bytearray) -> None:
+        if (kind == wire.HELLO) != (self._stage == "starting"):
+            raise self._failure(f"said {kind:#x} while {_STAGES[self._stage]}")
+        if kind == wire.HELLO:
+            self._stage = "preloading"
+        elif kind == wire.READY:
+            self._stage = "ready"
+        elif kind == wire.INITIALIZER_RAISED:
+            # Nothing of the user's is unpickled on this thread (I2): its text has to do.
+            failure = self._failure(f"failed: preload raised {payload.error_summary(body)}")
+            failure.__cause__ = errors.RemoteTraceback(payload.error_text(body))
+            raise failure
+        else:
+            raise Unfit(
+                self._failure(
+                    f"must not fork: preload has left threads running ({self._names(body)}), and "
+                    "what they hold would be held for ever in the workers. Start threads in the "
+                    "initializer"
+                )
+            )
+
+    def _names(self, body: bytes | bytearray) -> str:
+        # It is data (I13).
+        try:
+            return ", ".join(map(repr, json.loads(body)))
+        except (ValueError, TypeError, RecursionError):
+            raise self._failure(f"wrote what is no message ({bytes(body[:80])!r})") from None
+
+    # ------------------------------------------------------------------ its end
+
+    def died(self) -> errors.TemplateFailed:
+        """What to tell of it: it is dead."""
+        give_up_at = time.monotonic() + STATUS_PATIENCE
+        with self._lock:
+            while not self._released and not self.process.collect():
+                if time.monotonic() >= give_up_at:
+                    break
+                wait([], STACK_POLL)
+            exitcode = self.process.exitcode
+            stack = None if self._released else self.process.recorder.stacks() or None
+        hint = ""
+        if self._stage == "starting" and exitcode == 1:
+            hint = (
+                " (its traceback is on standard error; does the main module make the pool under if "
+                "__name__ == '__main__':, and can it be imported?)"
+            )
+        text = f"died while {_STAGES[self._stage]}: {exit_text(exitcode)}{hint}"
+        return self._failure(text, stack=stack, exitcode=exitcode)
+
+    def hung(self, what: str) -> errors.TemplateFailed:
+        """Kill it, and say so, with its stack."""
+        stack = self._stack()
+        place = None if stack is None else stacks.where(stack)
+        at = "" if place is None else f", in {place}"
+        self.kill()
+        return self._failure(
+            f"{what}, it was {_STAGES[self._stage]}{at}; it was killed", stack=stack
+        )
+
+    def _stack(self) -> str | None:
+        process = self.process
+        if not process.ask_for_stack():
+            return None
+        give_up_at = time.monotonic() + STACK_PATIENCE
+        before, text = "", process.recorder.stacks()
+        while not (text and text == before and stacks.looks_complete(text)):
+            if time.monotonic() >= give_up_at or wait([process.watch], STACK_POLL):
+                break
+            before, text = text, process.recorder.stacks()
+        return text or None
+
+    def _failure(
+        self, what: str, *, stack: str | None = None, exitcode: int | None = None
+    ) -> errors.TemplateFailed:
+        return errors.TemplateFailed(
+            f"the template of pool {self._pool!r} (pid {self._pid}) {what}",
+            pid=self._pid,
+            stage=self._stage,
+            exitcode=exitcode,
+            uptime=time.monotonic() - self._began,
+            stack=None if stack is None else stacks.tidy(stack),
+        )
+
+    def kill(self) -> None:
+        """SIGKILL it and what it has started. *Threads:* any; never blocks for long."""
+        with self._lock:
+            if not self._released:
+                self.process.kill()
+
+    def end(self) -> None:
+        """Kill and collect it, within a bound."""
+        self.kill()
+        with self._lock:
+            if self._released:
+                return
+        # One in an uninterruptible sleep is left to itself: its lifeline's end kills it.
+        wait([self.process.watch], END_PATIENCE)
+        with self._lock:
+            if not self._released:
+                self._released = True
+                self.process.collect()
+                self.process.release()
+
+
+_STAGES = {
+    "starting": "starting (interpreter, imports of __main__)",
+    "preloading": "preloading",
+    "ready": "waiting for the next start",
+}
