@@ -350,7 +350,8 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
     @property
     def has_audience(self) -> bool:
         """Whether anybody is to be told of the settlement who does not wait in ``result()``."""
-        return self.has_waiters or "_callbacks" in self.__dict__
+        own = self.__dict__
+        return "_callbacks" in own or own["_condition"] is not NO_LOCK
 
     @property
     def has_waiters(self) -> bool:

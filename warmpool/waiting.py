@@ -72,17 +72,20 @@ class Awaited:
         try:
             if not self.is_settled:
                 if parker.has_descriptor:
-                    turn = self.take_turn()
+                    turn = self.__dict__.pop("_turn", None)
                 if turn is None:
                     woken = parker.park(timeout)
                 else:
                     woken, answer = _read(turn, parker, timeout)
         finally:
             # In time, or interrupted, or the answer was read here.
-            if woken or _take_off(parked, parker):
-                parkers.give_back(parker)
-            else:
+            try:
+                if not woken:
+                    parked.remove(parker)
+            except ValueError:
                 parkers.lose(parker)  # Somebody is about to unpark it.
+            else:
+                parkers.give_back(parker)
         if turn is not None and answer is not None:
             self._give(turn, answer, parked)
 
@@ -106,14 +109,6 @@ class Awaited:
                 turn.lender.pass_on(turn.passed(kind, now))
             else:
                 turn.lender.give_up()  # The supervisor tells them, or does all of it.
-
-
-def _take_off(parked: list[Parker], parker: Parker) -> bool:
-    try:
-        parked.remove(parker)
-    except ValueError:
-        return False
-    return True
 
 
 def _read(turn: Turn, parker: Parker, timeout: float | None) -> tuple[bool, Answer | None]:
