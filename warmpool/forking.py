@@ -60,8 +60,8 @@ class Forker(Protocol):
         """Wait until the descriptor is readable, or raise what became of the forker."""
 
 
-def receive_birth(status: int) -> tuple[int, int | None]:
-    """Receive a forker's answer: the worker's pid, and its pidfd, where there are any.
+def receive_birth(status: int) -> tuple[int, servers.Kept]:
+    """Receive a forker's answer, which is there: the worker's pid and, where there are any, pidfd.
 
     Raises:
         EOFError: The forker has died, or has no descriptor left.
@@ -70,7 +70,9 @@ def receive_birth(status: int) -> tuple[int, int | None]:
     # Not of a duplicate, which a copy of the host that is made meanwhile would not know to close.
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=status)
     try:
-        data, descriptors, _, _ = socket.recv_fds(end, forker.NUMBER.size, 1)
+        with forkguard.making():
+            data, descriptors, _, _ = socket.recv_fds(end, forker.NUMBER.size, 1)
+            watch = servers.Kept(*descriptors)
     finally:
         end.detach()
     for descriptor in descriptors:
@@ -80,7 +82,7 @@ def receive_birth(status: int) -> tuple[int, int | None]:
     (answer,) = forker.NUMBER.unpack(data)
     if answer < 0:
         raise OSError(-answer, f"the server cannot fork: {os.strerror(-answer)}")
-    return answer, descriptors[0] if descriptors else None
+    return answer, watch
 
 
 class Popen(servers.Popen):
@@ -91,22 +93,21 @@ class Popen(servers.Popen):
 
     def _launch(self, process_obj: Process) -> None:
         body = servers.dump(self, process_obj)
-        with contextlib.ExitStack() as theirs:
+        with contextlib.ExitStack() as undo:
             with forkguard.making():
-                ours, status = socket.socketpair()
-                self.sentinel = ours.detach()
-                theirs.callback(status.close)
+                ours, theirs = socket.socketpair()
+                self.sentinel, status = ours.detach(), theirs.detach()
                 parent, alive = os.pipe()
-                theirs.callback(os.close, parent)
                 self.keep(self.sentinel, alive)
-            process_obj.forker.link.ask(body, [status.fileno(), parent, *self._fds])
+                # The worker's, which are here for a moment: as its other ends, see making.
+                undo.callback(servers.Kept(status, parent).close)
+            process_obj.forker.link.ask(body, [status, parent, *self._fds])
         process_obj.forker.await_answer(self.sentinel)
         self.pid, self._watch = receive_birth(self.sentinel)
 
     def take_watch(self) -> int | None:
         """The worker's pidfd; the caller's to close from now on."""
-        watch, self._watch = self._watch, None
-        return watch
+        return self._watch.take()
 
 
 class Process(context.ForkProcess):

@@ -115,6 +115,10 @@ class Kept:
         while self._descriptors:
             os.close(self._descriptors.pop())
 
+    def take(self) -> int | None:
+        """Have one of them; it is the caller's to close from now on. None: there is none left."""
+        return self._descriptors.pop() if self._descriptors else None
+
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
         self.close()

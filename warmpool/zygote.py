@@ -17,6 +17,7 @@ import signal
 import socket
 import threading
 import time
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from warmpool import child, copied, forkguard, forking, mending, servers
@@ -64,6 +65,7 @@ class Zygote:
 
     def await_answer(self, status: int) -> None:
         """Nothing bounds it but :meth:`Fork.break_off`: it comes with the zygote's death, too."""
+        wait([status])
 
     def end(self) -> None:
         """End it."""
