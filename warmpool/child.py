@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from multiprocessing import util
@@ -160,9 +161,19 @@ def _drop_inherited_state() -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
+    forget_hooks_at_exit()
+
+
+def forget_hooks_at_exit() -> None:
+    """Run none at the end that was set until now, in a process that this is a copy of."""
     atexit._clear()
     # One of them is multiprocessing's, which runs Finalize hooks: from 3.13 on the only one to.
     atexit.register(util._exit_function)  # type: ignore[attr-defined]
+    # weakref's would be set again by the first finalizer that is made here, and run all of them.
+    registry = getattr(weakref.finalize, "_registry", {})
+    for finalizer in registry.values():
+        finalizer.atexit = False
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
 def _follow_host(lifeline: Connection, recorder: Recorder, interval: float, title: Title) -> None:

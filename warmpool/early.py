@@ -21,6 +21,7 @@ import contextlib
 import faulthandler
 import fcntl
 import os
+import select
 import signal
 from multiprocessing.connection import Connection
 from typing import Any
@@ -42,9 +43,9 @@ class Installed:
 
     def close_after_fork(self) -> None:
         """In a fork of this process that is to be a worker: it gets its own."""
-        self.lifeline.close()
-        self.recorder.close()
-        os.close(self._stacks)
+        for close in (self.lifeline.close, self.recorder.close, lambda: os.close(self._stacks)):
+            with contextlib.suppress(OSError):  # Code of the user's may have closed it.
+                close()
 
 
 class Early:
@@ -101,6 +102,11 @@ def _die_with_the_host(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+        # What ended before that sends no signal.
+        poll = select.poll()
+        poll.register(lifeline, 0)
+        if poll.poll(0):
+            os._exit(1)
 
 
 def _write_stacks(descriptor: int, record: recorder.Recorder) -> None:

@@ -9,6 +9,7 @@ pidfd, or the negative of an error's number, and later the exit status. Each way
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import select
@@ -123,7 +124,9 @@ class Forker:
 
     def _answer(self) -> bool:
         """Do as the next request says; False if there is none to come."""
-        header, descriptors, _, _ = socket.recv_fds(self._link, _HEADER.size, _DESCRIPTORS_AT_MOST)
+        header, descriptors, flags, _ = socket.recv_fds(
+            self._link, _HEADER.size, _DESCRIPTORS_AT_MOST
+        )
         header += self._receive(_HEADER.size - len(header))
         if len(header) < _HEADER.size:
             return False
@@ -133,13 +136,18 @@ class Forker:
             return False
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
-        if len(descriptors) < 2:
-            # No descriptor left here. The host sees the end of the status's pipe.
-            for descriptor in descriptors:
+        if not descriptors:
+            return True  # No descriptor left here. The host sees the end of the status's socket.
+        status, *others = descriptors
+        answers = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=status)
+        if flags & socket.MSG_CTRUNC:
+            # Not enough left for all of them.
+            _tell(answers, -errno.EMFILE)
+            answers.close()
+            for descriptor in others:
                 os.close(descriptor)
             return True
-        status, parent, *handed = descriptors
-        answers = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=status)
+        parent, *handed = others
         try:
             pid = os.fork()
         except OSError as error:

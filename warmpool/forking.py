@@ -46,6 +46,12 @@ class Link:
             sent = self._end.sendmsg([message], [rights], _NO_SIGNAL)
             self._end.sendall(message[sent:], _NO_SIGNAL)
 
+    def finish(self) -> None:
+        """Ask no more: the forker ends when its last worker has."""
+        # Not closed: another thread may be about to use it, and its number be another's.
+        with self._sending, contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """Let the forker end."""
         self._end.close()

@@ -148,6 +148,9 @@ class ForkServer:
     def reload(self) -> None:
         refuse_reload(self.name)
 
+    def abandon(self) -> None:
+        pass
+
     def break_off(self) -> None:
         # A start waits for the server's answer: its death is one.
         if (process := self._server.process) is not None:

@@ -164,6 +164,7 @@ class Launcher:
 
     def close(self) -> None:
         """End after the present start, and let the method go. *Threads:* any; never blocks."""
+        self._method.abandon()
         self._requests.put(None)
         if self._thread.call_off():
             self._run()  # It was never started: there is nothing but the end.

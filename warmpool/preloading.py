@@ -19,7 +19,10 @@ import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from warmpool import early, forker, payload, wire
+from warmpool import child, early, forker, payload, wire
+
+LONGEST_ERROR = 1 << 20
+"""Bytes that the host is told of what a preload has raised."""
 
 
 class Boot:
@@ -28,33 +31,42 @@ class Boot:
     Attributes:
         early: As a worker's; unpickled first of all.
         link: Its end.
-        preload: What to preload, pickled; None: nothing but ``__main__``.
         title: The title of the process.
+
+    What to preload comes over the link, however long it is: an argument that exceeds a pipe's
+    buffer would keep its writer waiting for an interpreter that hangs before it reads.
     """
 
-    __slots__ = ("early", "link", "preload", "title")
+    __slots__ = ("early", "link", "title")
 
-    def __init__(
-        self, early: early.Early | None, link: Connection, preload: bytes | None, title: str
-    ) -> None:
+    def __init__(self, early: early.Early | None, link: Connection, title: str) -> None:
         self.early = early
         self.link = link
-        self.preload = preload
         self.title = title
 
 
 def main(boot: Boot) -> None:
     """The target of the template's ``Process``."""
     installed = early.installed()
+    own_pid = os.getpid()
     link = socket.socket(fileno=os.dup(boot.link.fileno()))
     link.settimeout(None)  # Whatever __main__ has made the default.
     boot.link.close()
     _say(link, wire.HELLO)
+    failure = None
     try:
-        if boot.preload is not None:
-            payload.load_initializer(boot.preload).run()
+        if (preload := _receive(link)) is None:
+            return  # Way out: the host has given this template up, or is gone.
+        if preload:
+            payload.load_initializer(preload).run()
     except BaseException as error:
-        _say(link, wire.INITIALIZER_RAISED, payload.dump_error(error, payload.dumps))
+        failure = error
+    if os.getpid() != own_pid:
+        # Way out: of a fork that the preload has made, and that came back to where only the
+        # template may go on.
+        os._exit(1 if failure is not None else 0)
+    if failure is not None:
+        _say(link, wire.INITIALIZER_RAISED, _dump(failure))
         return  # Way out: as any interpreter, within the patience of the host.
     _settle(boot.title)
     if threads := _other_threads():
@@ -63,7 +75,14 @@ def main(boot: Boot) -> None:
 
     def serve() -> int:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        forking = forker.Forker(link, mask, installed.close_after_fork)
+
+        def release() -> None:
+            installed.close_after_fork()
+            # As after any fork, a worker runs the hooks at exit that it has set itself. Else the
+            # first to leave would delete the preload's temporary files, which all share.
+            child.forget_hooks_at_exit()
+
+        forking = forker.Forker(link, mask, release)
         _say(link, wire.READY)
         forking.serve()
         return 0
@@ -76,6 +95,23 @@ def _say(link: socket.socket, kind: int, body: bytes = b"") -> None:
     # BrokenPipeError: the host is gone, or has given this template up; it ends with the link.
     with contextlib.suppress(BrokenPipeError):
         link.sendall(wire.header(kind, 0, len(body)) + body)
+
+
+def _receive(link: socket.socket) -> bytes | bytearray | None:
+    """What to preload, pickled, empty for nothing; None: there is nothing to come."""
+    reader = wire.Reader(wire.TO_WORKER)
+    while data := link.recv(1 << 16):
+        for _, _, body in reader.feed(data):
+            return body
+    return None
+
+
+def _dump(error: BaseException) -> bytes:
+    body = payload.dump_error(error, payload.dumps)
+    if len(body) > LONGEST_ERROR:
+        name = type(error).__name__
+        body = payload.dump_error(RuntimeError(f"{name}, too long to be told"), payload.dumps)
+    return body
 
 
 def _settle(title: str) -> None:

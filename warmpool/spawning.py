@@ -109,8 +109,15 @@ class Spawn:
     ) -> BaseProcess:
         """Start an interpreter of its own at this function, which gets the endpoints."""
         process = _Process(self, target, endpoints, name)
-        with forkguard.signals_blocked():
-            process.start()
+        try:
+            with forkguard.signals_blocked():
+                process.start()
+        except BaseException:
+            # A Ctrl-C that waited for the end of that, say: nobody would know of the process.
+            if process.pid is not None:
+                process.kill()
+                process.join()
+            raise
         return process
 
     def renew(self) -> None:
@@ -118,6 +125,9 @@ class Spawn:
 
     def reload(self) -> None:
         refuse_reload(self.name)
+
+    def abandon(self) -> None:
+        pass
 
     def break_off(self) -> None:
         # A start waits for the child to read its arguments; they mostly fit the pipe.

@@ -64,6 +64,9 @@ class StartMethod(Protocol):
     def break_off(self) -> None:
         """Make a start that hangs fail, if that can be done. *Threads:* any; never blocks."""
 
+    def abandon(self) -> None:
+        """Begin nothing more, and break off what is not for a start. *Threads:* any."""
+
     def close(self) -> None:
         """Let go of what the method keeps between starts. Ends within a bound."""
 

@@ -11,7 +11,6 @@ ordered before it had failed, and the back-off is theirs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -44,14 +43,26 @@ class TemplateProcess:
 
     Args:
         upbringing: Of that process.
+        patience: Seconds that it has to fork a worker.
+
+    Attributes:
+        is_retired: Whether another has taken its place.
+
+    Raises:
+        OSError: There is no descriptor left.
     """
 
-    def __init__(self, upbringing: Upbringing) -> None:
+    def __init__(self, upbringing: Upbringing, patience: float) -> None:
         self._held = upbringing
+        self._patience = patience
         self._ready_at = time.monotonic()
+        with forkguard.making():
+            # One of its own, for who is told of its death.
+            self.watch = servers.Watch(os.dup(upbringing.process.watch))
         data = upbringing.process.data
-        data.settimeout(ANSWER_PATIENCE)
+        data.settimeout(patience)
         self.link = forking.Link(data)
+        self.is_retired = False
         self._told = False
 
     def await_answer(self, status: int) -> None:
@@ -61,10 +72,10 @@ class TemplateProcess:
             TemplateFailed: It has died, or hangs, and is killed.
         """
         watch = self._held.process.watch
-        ready = wait([status, watch], ANSWER_PATIENCE) or wait([status, watch], 0)
+        ready = wait([status, watch], self._patience) or wait([status, watch], 0)
         if not ready:
             self._told = True
-            raise self._held.hung(f"has not forked a worker within {ANSWER_PATIENCE:g} s")
+            raise self._held.hung(f"has not forked a worker within {self._patience:.4g} s")
 
     @property
     def is_dead(self) -> bool:
@@ -78,11 +89,6 @@ class TemplateProcess:
         self._told = True
         return self._held.died()
 
-    def watch(self) -> servers.Watch:
-        """A descriptor of its own that is readable once it is dead."""
-        with forkguard.making():
-            return servers.Watch(os.dup(self._held.process.watch))
-
     @property
     def is_old_enough(self) -> bool:
         """Whether it was ready for long enough to be replaced at once."""
@@ -90,7 +96,8 @@ class TemplateProcess:
 
     def retire(self) -> None:
         """Let it end when its last worker has, whose exit status it passes on."""
-        self.link.close()
+        self.is_retired = True
+        self.link.finish()
 
     def kill(self) -> None:
         """SIGKILL it. *Threads:* any; never blocks."""
@@ -116,8 +123,8 @@ class TemplateMethod:
         # break_off() ends what its predecessor waits for.
         self._lock = threading.Lock()
         self._spawn = Spawn()
-        self._upbringing: Upbringing | None = None
-        self._reloading: set[Upbringing] = set()
+        self._under_way: set[Upbringing] = set()
+        """Templates that preload: one for starts, and those of reload()."""
         self._template: TemplateProcess | None = None
         self._retired: list[TemplateProcess] = []
         self._failure: TemplateFailed | None = None
@@ -132,25 +139,35 @@ class TemplateMethod:
     # ------------------------------------------------------------------ workers
 
     def start(self, endpoints: child.Endpoints, name: str, ordered_at: float) -> BaseProcess:
-        template = self._living(ordered_at)
-        if template is None:
-            assert self._fallback is not None
-            return self._fallback.start(endpoints, name, ordered_at)
-        process = forking.Process(template, endpoints, name)
-        try:
-            process.start()
-        except (EOFError, OSError) as error:
-            # Without its traceback, which would keep the process's descriptors.
-            failure: Exception = error.with_traceback(None)
-        else:
-            return process
-        # Mostly it has died; the pidfd may tell a moment later.
-        raise template.death(DEATH_PATIENCE) or failure
+        while True:
+            template = self._living(ordered_at)
+            if template is None:
+                assert self._fallback is not None
+                return self._fallback.start(endpoints, name, ordered_at)
+            process = forking.Process(template, endpoints, name)
+            try:
+                process.start()
+            except (EOFError, OSError) as error:
+                # Without its traceback, which would keep the process's descriptors.
+                failure: Exception = error.with_traceback(None)
+            else:
+                return process
+            if template.is_retired:
+                continue  # Just now, by reload(): the new one is to be asked.
+            # Mostly it has died; the pidfd may tell a moment later.
+            raise template.death(DEATH_PATIENCE) or failure
 
     def renew(self) -> None:
-        with contextlib.suppress(Exception):  # Told of by the news; the next start tries again.
+        if self._closed:
+            return
+        try:
+            self._living(time.monotonic(), is_asked=False)
+        except TemplateFailed as failure:
+            self._news.server_failed(failure, "the next start tries again")
+        except Exception:
+            # The system's limits, or the pool has ended; the next start will tell.
             if not self._closed:
-                self._living(time.monotonic(), is_asked=False)
+                raise
 
     # ------------------------------------------------------------------ the template
 
@@ -166,7 +183,7 @@ class TemplateMethod:
             if self._template is not None and self._template.is_dead:
                 spent = not self._template.is_old_enough
                 if (death := self._template.death()) is not None:
-                    self._news.server_failed(death, "it is replaced; its workers live on")
+                    self._news.server_failed(death, "it is to be replaced; its workers live on")
                 self._forget()
             if self._template is None and self._fallback is None and (is_asked or not spent):
                 self._template = self._make_for(ordered_at)
@@ -193,27 +210,26 @@ class TemplateMethod:
 
         def start(early: Early, data: Connection) -> BaseProcess:
             title = f"warmpool: {plan.pool} template"
-            boot = preloading.Boot(early, data, plan.pickled_preload, title)
+            boot = preloading.Boot(early, data, title)
             return spawn.start_at(preloading.main, boot, f"{plan.pool}-template")
 
-        upbringing = Upbringing(plan.pool, make_process(0, start, via_server=False))
-        if spawn is self._spawn:
-            self._upbringing = upbringing
-        else:
-            self._reloading.add(upbringing)
+        process = make_process(0, start, via_server=False)
+        upbringing = Upbringing(plan.pool, process, plan.pickled_preload or b"")
+        self._under_way.add(upbringing)
+        limit = SHARE_OF_INIT_TIMEOUT * plan.init_timeout
         try:
             if self._closed:
                 raise ProcessLookupError("the pool has ended")
-            upbringing.see_through(SHARE_OF_INIT_TIMEOUT * plan.init_timeout)
+            upbringing.see_through(limit)
+            return TemplateProcess(upbringing, min(ANSWER_PATIENCE, limit))
         except BaseException:
             upbringing.end()
             raise
         finally:
-            self._reloading.discard(upbringing)
-        return TemplateProcess(upbringing)
+            self._under_way.discard(upbringing)
 
     def _introduce(self, template: TemplateProcess) -> TemplateProcess:
-        self._news.server_started(template.watch())
+        self._news.server_started(template.watch)
         return template
 
     def _fall_back(self, unfit: Unfit) -> None:
@@ -243,7 +259,8 @@ class TemplateMethod:
             RuntimeError: There is no template, since the preload leaves threads.
             ProcessLookupError: The pool has ended meanwhile.
 
-        *Threads:* any; blocks for as long as the preload takes, ``init_timeout`` at most.
+        *Threads:* any; blocks for as long as the preload takes, ``init_timeout`` at most, and as
+        long again if a start waits for another template at this moment.
         """
         if self._fallback is not None:
             raise RuntimeError("there is no template: the preload leaves threads running")
@@ -270,16 +287,22 @@ class TemplateMethod:
     def break_off(self) -> None:
         # A start waits for the preload, or for the template's answer: its death ends both.
         self._spawn.break_off()
-        for part in (self._upbringing, self._template, self._fallback):
-            if isinstance(part, forkservers.ForkServer):
-                part.break_off()
-            elif part is not None:
-                part.kill()
+        for upbringing in list(self._under_way):
+            upbringing.kill()
+        if self._template is not None:
+            self._template.kill()
+        if self._fallback is not None:
+            self._fallback.break_off()
+
+    def abandon(self) -> None:
+        # A template that preloads, be it for reload() or in place of one that died, keeps nobody's
+        # start waiting: it would not be broken off.
+        self._closed = True
+        for upbringing in list(self._under_way):
+            upbringing.kill()
 
     def close(self) -> None:
-        self._closed = True
-        for upbringing in list(self._reloading):
-            upbringing.kill()  # Its own thread does the rest.
+        self.abandon()
         self._forget()
         while self._retired:
             self._retired.pop().end()

@@ -11,6 +11,7 @@ import time
 from multiprocessing.connection import wait
 
 from warmpool import errors, payload, stacks, wire
+from warmpool.channel import AT_ONCE
 from warmpool.failures import exit_text
 from warmpool.process import WorkerProcess
 from warmpool.servers import END_PATIENCE
@@ -19,6 +20,8 @@ STACK_POLL, STACK_PATIENCE = 0.001, 0.2
 """Seconds between two looks whether it has written its stack, and in all."""
 STATUS_PATIENCE = 0.25
 """Seconds that an exit status may be late."""
+SEND_AGAIN = 0.001
+"""Seconds between two attempts to send what did not fit into the channel."""
 LINGER = 0.5
 """Seconds between the end of its channel and its death: as in ``staffing``."""
 _LONGEST_BODY = 1 << 24
@@ -43,14 +46,16 @@ class Upbringing:
     Args:
         pool: The pool's name.
         process: Just started.
+        preload: What it is to preload, pickled.
     """
 
-    def __init__(self, pool: str, process: WorkerProcess) -> None:
+    def __init__(self, pool: str, process: WorkerProcess, preload: bytes) -> None:
         self.process = process
         self._pool = pool
         self._pid = process.pid
         self._began = time.monotonic()
         self._stage = "starting"
+        self._unsent = memoryview(wire.header(wire.INITIALIZE, 0, len(preload)) + preload)
         self._reader = wire.Reader(wire.FROM_TEMPLATE, _LONGEST_BODY)
         # A kill on another thread must not hit a number that this one has closed.
         self._lock = threading.Lock()
@@ -69,13 +74,25 @@ class Upbringing:
         give_up_at = self._began + limit
         while self._stage != "ready":
             left = max(0.0, give_up_at - time.monotonic())
-            ready = wait([process.data, process.watch], left)
+            pause = SEND_AGAIN if self._stage == "preloading" and self._unsent else left
+            ready = wait([process.data, process.watch], min(pause, left))
+            if self._stage == "preloading" and self._unsent:
+                self._send()
             if process.data in ready:
                 self._listen()
             elif ready:
                 raise self.died()
             elif left == 0.0:
                 raise self.hung(f"was not ready within {limit:.4g} s")
+
+    def _send(self) -> None:
+        # Not before it says hello: one that hangs earlier would not take it.
+        try:
+            self._unsent = self._unsent[self.process.data.send(self._unsent, AT_ONCE) :]
+        except BlockingIOError:
+            pass  # A long one: it has yet to read the beginning.
+        except (BrokenPipeError, ConnectionResetError):
+            self._unsent = self._unsent[:0]  # It is dead or dying; its pidfd tells.
 
     def _listen(self) -> None:
         try:

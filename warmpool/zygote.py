@@ -126,6 +126,9 @@ class Fork:
     def reload(self) -> None:
         refuse_reload(self.name)
 
+    def abandon(self) -> None:
+        pass
+
     def break_off(self) -> None:
         # A start waits for the zygote's answer: its death is one.
         if (zygote := self._zygote) is not None:

@@ -134,6 +134,9 @@ class _Unwilling:
     def reload(self) -> None:
         self._method.reload()
 
+    def abandon(self) -> None:
+        self._method.abandon()
+
     def break_off(self) -> None:
         self.broken_off.set()
         self._method.break_off()

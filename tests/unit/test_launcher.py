@@ -37,6 +37,9 @@ class HangingMethod:
         assert self.release[worker].wait(BOUND)
         raise Hung(worker)
 
+    def abandon(self):
+        pass
+
     def break_off(self):
         self.on_break_off()
 
