@@ -146,6 +146,9 @@ class Fleet:
     def lose(self, worker: int) -> None:
         """Kill a worker of which an answer is lost; its exit will tell the core."""
         if (held := self._held.get(worker)) is not None:
+            # Nor is anything believed that may begin in the middle of that answer.
+            held.is_being_read = False
+            self._unwatch_data(held)
             held.process.kill()
 
     def stop(self, worker: int) -> None:

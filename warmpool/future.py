@@ -350,13 +350,13 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
     @property
     def has_audience(self) -> bool:
         """Whether anybody is to be told of the settlement who does not wait in ``result()``."""
-        own = self.__dict__
-        return "_callbacks" in own or own["_condition"] is not NO_LOCK
+        return "_callbacks" in self.__dict__ or self.has_waiters
 
     @property
     def has_waiters(self) -> bool:
-        """Whether ``concurrent.futures.wait()`` or one like it saw the future unsettled."""
-        return self.__dict__["_condition"] is not NO_LOCK
+        """Whether ``wait()`` or one like it saw the future unsettled; to be asked once it is."""
+        # Whoever settles it may have been stopped just before the last step of that.
+        return self.__dict__.setdefault("_condition", NO_LOCK) is not NO_LOCK
 
     def tell_waiters(self) -> None:
         """Tell those. *Threads:* those that may wait for locks of the user's; any number of times.

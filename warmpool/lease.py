@@ -162,6 +162,8 @@ class Lease:
     def revoke(self) -> Returned:
         """Take it back, and tell what it was taken for. *Threads:* the supervisor's."""
         log, returned = self._log, Returned(self.worker)
+        # A reader that comes late must not offer it any more: it would keep the socket open.
+        self._offer = _nobody
         for number in itertools.count():
             # The next may be put in at this very moment, by whoever was offered it after the last.
             entry: Submission | PassedTask | None = log.setdefault(number, None)
@@ -204,3 +206,7 @@ class Lease:
         except OSError:
             written = 0  # Full (EAGAIN), or no memory for now (ENOBUFS): the supervisor goes on.
         return memoryview(frame)[written:] if written < len(frame) else None
+
+
+def _nobody(_lease: Lease) -> None:
+    """Takes the offer of a lease that is revoked."""

@@ -111,6 +111,8 @@ class Lender:
                 return False
             if turn is not None:
                 future.offer_turn(turn)
+                if future.is_settled:
+                    future.take_turn()  # By the supervisor, while this thread was stopped.
             rest = lease.send(submission)
             submission.sent = True
             if rest is not None:
@@ -179,7 +181,7 @@ class Lender:
         """
         used = self.revoke()
         if not used:
-            return self._overtaken.go_on()
+            return self._overtaken.go_on() or self._gave_turns
         self._lively_until = time.monotonic() + LIVELY
         passed: list[ev.Event] = []
         taken: list[ev.Event] = []

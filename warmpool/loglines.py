@@ -122,8 +122,8 @@ class LogLines:
     def given_up(self, worker: int) -> None:
         """A worker was killed for what a thread of the host did."""
         logger.warning(
-            "pool %r: worker %d is killed: the thread that took it for a task is stopped half way; "
-            "the task runs elsewhere",
+            "pool %r: worker %d is killed: a thread of this program is stopped in the middle of "
+            "sending it a task, which then runs elsewhere, or of reading its answer, which is lost",
             self._pool,
             worker,
             extra=self._facts(worker),

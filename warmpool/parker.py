@@ -60,7 +60,8 @@ class _PipeParker:
     _beside: tuple[int, select.poll] | None = None
     _is_open = False
 
-    def __init__(self) -> None:
+    def __init__(self, permits: list[None]) -> None:
+        self._permits = permits
         # Nothing in between: who is interrupted there would leave the pipe open for ever.
         (self._reading, self._writing), self._is_open = os.pipe(), True
         forkguard.enroll(self)
@@ -118,6 +119,7 @@ class _PipeParker:
         if self._is_open:
             os.close(self._reading)
             os.close(self._writing)
+        self._permits.append(None)
 
 
 def _milliseconds(timeout: float) -> int:
@@ -155,7 +157,7 @@ class Parkers:
         """Whether whoever submits a task is likely to park until it is done, as the last did.
         *Threads:* any may change it; a wrong guess costs time and nothing else."""
         self._free: list[_PipeParker] = []
-        self._permits = [None] * MOST_PIPES
+        self._permits: list[None] = [None] * MOST_PIPES
         # Invariant: as many as pipes may yet be made; taken off one by one, atomically.
         self._closed = False
 
@@ -167,7 +169,7 @@ class Parkers:
             pass
         try:
             self._permits.pop()
-            return _PipeParker()
+            return _PipeParker(self._permits)
         except (IndexError, OSError):
             return _LockParker()
 
@@ -179,9 +181,10 @@ class Parkers:
                 self._free.clear()
 
     def lose(self, parker: Parker) -> None:
-        """Do without one that a token may be on its way to; it closes by itself."""
-        if isinstance(parker, _PipeParker):
-            self._permits.append(None)
+        """Do without one that a token may be on its way to.
+
+        It closes by itself, as any that an interrupt has left to nobody, and another may be made.
+        """
 
     def close(self) -> None:
         """Let go of those that nobody uses; the others go as they are given back."""

@@ -133,8 +133,12 @@ class Turn:
             notes.extend(starmap(call, iter(self._permits.pop, None)))
         except IndexError:
             pass  # It has been revoked, maybe while the step was made.
-        except OSError as error:
-            notes.append(error)  # The worker is gone. Noted too, for it is over.
+        except BaseException as error:
+            # Noted too, for it is over: the worker is gone, or there is no memory.
+            if len(notes) == before:
+                notes.append(error)
+            if not isinstance(error, OSError):
+                raise
         return len(notes) > before
 
     def answer(self) -> tuple[int, bytes] | None:

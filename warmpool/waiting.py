@@ -71,8 +71,11 @@ class Awaited:
         woken, turn, answer = False, None, None
         try:
             if not self.is_settled:
-                if parker.has_descriptor:
-                    turn = self.__dict__.pop("_turn", None)
+                turn = self.__dict__.pop("_turn", None)
+                if turn is not None and not parker.has_descriptor:
+                    # More threads wait than have a pipe. The supervisor does not know of this one.
+                    turn.lender.give_up()
+                    turn = None
                 if turn is None:
                     woken = parker.park(timeout)
                 else:
@@ -113,10 +116,10 @@ class Awaited:
 
 def _read(turn: Turn, parker: Parker, timeout: float | None) -> tuple[bool, Answer | None]:
     """Wait for the answer and read it, or to be woken; tell which of the two it was, if any."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    answer = None
+    answer = deadline = None
     came = NOBODY
     try:
+        deadline = None if timeout is None else time.monotonic() + timeout
         came = parker.park_beside(turn.descriptor, timeout)
         if came == OTHER and turn.step():
             read = turn.answer()

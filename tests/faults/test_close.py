@@ -272,7 +272,7 @@ def test_a_signal_handler_may_end_the_pool(
     assert host.wait() == 0
     # Where the signal came between a lease and its frame, and the handler waits for the very task
     # that its own thread was about to send, the worker is given up.
-    given_up = ("the thread that took it for a task is stopped half way", "had not started")
+    given_up = ("a thread of this program is stopped in the middle of", "had not started")
     assert [line for line in host.stderr.splitlines() if not any(g in line for g in given_up)] == []
     host.wait_deserted()
 

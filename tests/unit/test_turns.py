@@ -16,6 +16,7 @@ from warmpool.channel import make_ends
 from warmpool.events import Outcome, TaskSpec
 from warmpool.future import TaskFuture
 from warmpool.lease import Lease, Submission
+from warmpool.overtaking import READ_LOOKS, Overtaken
 from warmpool.parker import Parkers
 from warmpool.turns import LONGEST_ANSWER, Steps, Turn
 
@@ -371,12 +372,84 @@ def test_an_interrupted_reader_leaves_it_to_the_supervisor(
     assert future.__dict__["_parked"] == []
 
 
-def test_a_parker_without_a_descriptor_does_not_read(make_turn, future, account, control):
+def test_who_waits_without_a_descriptor_leaves_it_to_the_supervisor(
+    make_turn, future, account, control
+):
     control.parkers._permits.clear()
     turn = make_turn()
     future.offer_turn(turn)
     future.wait(control.parkers, 0.001)
-    assert future.take_turn() is turn
+    assert future.take_turn() is None
+    assert account.given_up == 1, "else nobody hears of the worker until the next look"
+
+
+def test_a_parker_that_an_interrupt_has_left_to_nobody_is_made_up_for(control):
+    parkers = control.parkers
+    for _ in range(20):
+        assert parkers.take().has_descriptor
+
+
+def test_one_who_is_stopped_in_the_last_step_of_settling_breaks_nothing(future):
+    """As if a signal handler had come between that line and the next."""
+    future._outcome = "FINISHED"
+    future.settle_returned(b"\x80\x05K\x05.", 1.0)
+    assert not future.has_waiters
+    assert not future.has_audience
+
+
+def test_a_step_that_has_no_memory_is_over(make_turn):
+    def receive(size, flags):
+        raise MemoryError
+
+    turn = make_turn(steps=Steps(0, receive))
+    with pytest.raises(MemoryError):
+        turn.step()
+    turn.revoke()
+    assert turn.begun == 1
+    assert not turn.is_under_way
+    assert turn.taken_in is None
+
+
+class Fleet:
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *args: self.calls.append((name, *args))
+
+
+class Loop:
+    def __init__(self):
+        self.timers = []
+
+    def call_at(self, when, call):
+        self.timers.append(call)
+
+
+@pytest.fixture
+def stuck(make_turn):
+    """A turn in whose first step its reader is met, for as long as it lives."""
+    turn = make_turn()
+    turn.revoke()
+    turn.begun = 1
+    assert turn.is_under_way
+    return turn
+
+
+def test_a_reader_that_is_stuck_costs_one_timer_and_then_its_worker(stuck, monkeypatch):
+    monkeypatch.setattr("warmpool.overtaking.READ_PATIENCE", 0.0)
+    fleet, loop, reported = Fleet(), Loop(), []
+    overtaken = Overtaken(fleet, loop, reported.append)
+    overtaken.add(3, stuck)
+    for _ in range(READ_LOOKS):
+        assert not overtaken.go_on()
+        assert not reported
+    assert len(loop.timers) == 1
+    overtaken.go_on()
+    assert reported == [3]
+    # What is in the channel then begins in the middle of an answer, and is not looked at.
+    assert fleet.calls[-1] == ("lose", 3)
+    assert ("take_over", 3, None) not in fleet.calls
 
 
 def test_an_answer_that_is_given_twice_is_the_first(future):
