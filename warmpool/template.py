@@ -163,7 +163,8 @@ class TemplateMethod:
         try:
             self._living(time.monotonic(), is_asked=False)
         except TemplateFailed as failure:
-            self._news.server_failed(failure, "the next start tries again")
+            # Without its traceback, whose frames would keep the template's channel open.
+            self._news.server_failed(failure.with_traceback(None), "the next start tries again")
         except Exception:
             # The system's limits, or the pool has ended; the next start will tell.
             if not self._closed:

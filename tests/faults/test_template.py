@@ -137,7 +137,47 @@ def test_random_numbers_and_hooks_are_each_workers_own(
         assert reseeded == hooked == pid
 
 
+def test_hooks_at_exit_run_where_they_were_set_and_nowhere_else(
+    make_pool: MakePool, start_method: str, tmp_path: Path
+) -> None:
+    """Else the first worker to leave would delete what the others share."""
+    notes, own = tmp_path / "notes", tmp_path / "own"
+    preload = functools.partial(preloads.register_hooks, notes)
+    pool = make_pool(2, preload=preload, max_tasks_per_child=1)
+    pids = [pool.submit(tasks.own_pid).result(BOUND) for _ in range(3)]
+    pids.append(pool.submit(preloads.register_own_hook, own).result(BOUND))
+    for pid in pids:
+        processes.wait_gone(pid)
+    assert own.read_text() == "own"
+    assert not notes.exists()
+
+
+@pytest.mark.parametrize("way", [preloads.fork_and_come_back, preloads.fork_and_exit])
+def test_a_fork_of_the_preload_that_comes_back_ends(
+    make_pool: MakePool, start_method: str, tmp_path: Path, way: Callable[[Path], None]
+) -> None:
+    statuses = tmp_path / "statuses"
+    pool = make_pool(2, preload=functools.partial(way, statuses))
+    pool.wait_warm(BOUND)
+    assert list(pool.map(abs, range(20))) == list(range(20))
+    assert not statuses.exists() or statuses.read_text() == "0"
+    assert pool.stats().workers_failed == 0
+
+
+def test_a_long_preload_goes_through_the_link(make_pool: MakePool, start_method: str) -> None:
+    """Not through a pipe that an interpreter has to read before anybody looks after it."""
+    pool = make_pool(1, preload=functools.partial(preloads.keep, b"x" * (5 << 20)))
+    assert pool.submit(preloads.size).result(BOUND) == 5 << 20
+
+
 # ------------------------------------------------------------------------- it fails to preload
+
+
+def test_a_long_error_is_told_in_short(make_pool: MakePool, start_method: str) -> None:
+    with policies.use(policies.STRICT):
+        pool = make_pool(1, preload=preloads.raise_a_lot)
+    with pytest.raises(InitializerFailed, match="ValueError, too long to be told"):
+        pool.wait_warm(BOUND)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +340,48 @@ def test_a_template_that_dies_is_replaced_before_it_is_needed(
     assert "its workers live on" in line
     until(lambda: len(attempts.read_text().splitlines()) == 2, "another preloads")
     assert pool.stats().workers_started == 1
+
+
+def test_close_ends_one_that_takes_a_dead_ones_place(
+    make_pool: MakePool,
+    start_method: str,
+    tmp_path: Path,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No start waits for it, which could be broken off."""
+    monkeypatch.setattr("warmpool.template.OLD_ENOUGH", 0.0)
+    preload = functools.partial(preloads.hold_the_second_time, tmp_path / "attempts", gate)
+    pool = make_pool(1, preload=preload)
+    pool.wait_warm(BOUND)
+    (template,) = templates()
+    os.kill(template, signal.SIGKILL)
+    second = gate.arrived()
+    assert second != template
+    pool.close()
+    processes.wait_gone(second)
+
+
+def test_a_replacement_that_fails_is_told_of(
+    make_pool: MakePool,
+    start_method: str,
+    tmp_path: Path,
+    reports: Reports,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("warmpool.template.OLD_ENOUGH", 0.0)
+    model = tmp_path / "model"
+    model.write_text("here")
+    pool = make_pool(1, preload=functools.partial(preloads.read, model))
+    pool.wait_warm(BOUND)
+    model.unlink()
+    (template,) = templates()
+    os.kill(template, signal.SIGKILL)
+    assert "is to be replaced" in reports.next()[1]
+    error, line = reports.next()
+    assert isinstance(error, TemplateFailed)
+    assert "FileNotFoundError" in line
+    assert "the next start tries again" in line
 
 
 @pytest.mark.usefixtures("brief_answers")

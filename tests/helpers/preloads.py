@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import sys
 import threading
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,52 @@ def seed_everything() -> None:
 
 def draw() -> tuple[float, Any, Any, int]:
     return random.random(), noted.get("reseeded in"), noted.get("hook ran in"), os.getpid()
+
+
+class _Thing:
+    """Something that can be waited for to be forgotten."""
+
+
+def register_hooks(notes: Path) -> None:
+    """Hooks at exit, of both kinds, that tell who has run them."""
+
+    def note(kind: str) -> None:
+        with notes.open("a") as file:
+            file.write(f"{kind} {os.getpid()}\n")
+
+    atexit.register(note, "atexit")
+    noted["thing"] = _Thing()
+    weakref.finalize(noted["thing"], note, "finalize")
+
+
+def register_own_hook(notes: Path) -> int:
+    """A task that sets such a hook itself."""
+    noted["own thing"] = _Thing()
+    weakref.finalize(noted["own thing"], notes.write_text, "own")
+    return os.getpid()
+
+
+def fork_and_come_back(statuses: Path) -> None:
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        statuses.write_text(str(os.waitstatus_to_exitcode(status)))
+
+
+def fork_and_exit(statuses: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        sys.exit(0)
+    os.waitpid(pid, 0)
+
+
+def raise_a_lot() -> None:
+    raise ValueError("x" * (20 << 20))
+
+
+def keep(data: bytes) -> None:
+    noted["size"] = len(data)
+
+
+def size() -> Any:
+    return noted["size"]
