@@ -59,6 +59,7 @@ class _PipeParker:
     _poll: select.poll | None = None
     _beside: tuple[int, select.poll] | None = None
     _is_open = False
+    _permits: list[None] | None = None
 
     def __init__(self, permits: list[None]) -> None:
         self._permits = permits
@@ -119,7 +120,8 @@ class _PipeParker:
         if self._is_open:
             os.close(self._reading)
             os.close(self._writing)
-        self._permits.append(None)
+        if self._permits is not None:  # Else it was interrupted at the very beginning.
+            self._permits.append(None)
 
 
 def _milliseconds(timeout: float) -> int:
