@@ -31,7 +31,7 @@ def test_a_task_that_takes_too_much_is_killed_and_told_why(
     assert type(error) is MemoryLimitExceeded
     assert (error.pid, error.stage, error.limit, error.started) == (pid, "busy", LIMIT, True)
     assert error.used is not None
-    assert TOO_MUCH < error.used < 2 * TOO_MUCH
+    assert LIMIT < error.used < 2 * TOO_MUCH  # It may be met as it grows.
     assert "memory_limit=250 MiB" in str(error)
     assert "(grow_and_hold)" in str(error)
     assert error.stack is not None
