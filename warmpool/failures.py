@@ -10,6 +10,12 @@ from warmpool.events import Failure, FailureKind
 
 Kind = FailureKind
 
+MAIN_HINT = (
+    " (its traceback is on standard error; does the main module make the pool under if "
+    "__name__ == '__main__':, and can it be imported?)"
+)
+"""What to say of an interpreter that exits with 1 before it has said anything."""
+
 
 def to_error(failure: Failure, pool: str) -> errors.WarmpoolError:
     """Make the exception of a failure, its cause attached."""
@@ -138,12 +144,7 @@ def _describe(failure: Failure) -> str:
             )
     began = "" if failure.started or failure.stage != "busy" else "; its task had not started"
     exit_ = exit_text(failure.exitcode, failure.detail)
-    guard = ""
-    if failure.stage == "starting" and failure.exitcode == 1:
-        guard = (
-            " (its traceback is on standard error; does the main module make the pool under if "
-            "__name__ == '__main__':, and can it be imported?)"
-        )
+    guard = MAIN_HINT if failure.stage == "starting" and failure.exitcode == 1 else ""
     return f"{worker} died while {stage}{up}{_place(failure)}: {exit_}{guard}{began}"
 
 

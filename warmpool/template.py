@@ -273,15 +273,21 @@ class TemplateMethod:
             if self._closed:
                 raise ProcessLookupError("the pool has ended") from None
             raise
-        with self._lock:
-            old, self._template = self._template, new
-            if old is not None:
-                old.retire()
-                self._retired.append(old)
-            if self._closed:
-                self._forget()
-                raise ProcessLookupError("the pool has ended")
         self._introduce(new)
+        try:
+            with self._lock:
+                old, self._template = self._template, new
+                if old is not None:
+                    old.retire()
+                    self._retired.append(old)
+                if self._closed:
+                    self._forget()
+                    raise ProcessLookupError("the pool has ended")
+        except BaseException:
+            # A Ctrl-C as it waits for the lock, say: nobody else would end it.
+            if self._template is not new:
+                new.end()
+            raise
 
     # ------------------------------------------------------------------ the end
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 
 from warmpool import errors, payload, stacks, wire
 from warmpool.channel import AT_ONCE
-from warmpool.failures import exit_text
+from warmpool.failures import MAIN_HINT, exit_text
 from warmpool.process import WorkerProcess
 from warmpool.servers import END_PATIENCE
 
@@ -143,21 +143,19 @@ class Upbringing:
     def died(self) -> errors.TemplateFailed:
         """What to tell of it: it is dead."""
         give_up_at = time.monotonic() + STATUS_PATIENCE
+        # Not locked throughout: the supervisor's thread kills, and must not wait for it (I3).
+        while not self._is_collected() and time.monotonic() < give_up_at:
+            wait([], STACK_POLL)
+        exitcode = self.process.exitcode
         with self._lock:
-            while not self._released and not self.process.collect():
-                if time.monotonic() >= give_up_at:
-                    break
-                wait([], STACK_POLL)
-            exitcode = self.process.exitcode
             stack = None if self._released else self.process.recorder.stacks() or None
-        hint = ""
-        if self._stage == "starting" and exitcode == 1:
-            hint = (
-                " (its traceback is on standard error; does the main module make the pool under if "
-                "__name__ == '__main__':, and can it be imported?)"
-            )
+        hint = MAIN_HINT if self._stage == "starting" and exitcode == 1 else ""
         text = f"died while {_STAGES[self._stage]}: {exit_text(exitcode)}{hint}"
         return self._failure(text, stack=stack, exitcode=exitcode)
+
+    def _is_collected(self) -> bool:
+        with self._lock:
+            return self._released or self.process.collect()
 
     def hung(self, what: str) -> errors.TemplateFailed:
         """Kill it, and say so, with its stack."""

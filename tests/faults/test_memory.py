@@ -62,11 +62,13 @@ def test_a_task_below_the_limit_is_left_alone(
 
 
 def test_an_idle_worker_that_is_too_large_is_replaced(
-    make_pool: MakePool, start_method: str, caplog: pytest.LogCaptureFixture
+    make_pool: MakePool, start_method: str, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = make_pool(2, min_idle=1, memory_limit=LIMIT)
     with caplog.at_level(logging.WARNING, "warmpool"):
-        pid = pool.submit(limits.grow_for_good, TOO_MUCH).result(BOUND)
+        pid = pool.submit(limits.grow_for_good, TOO_MUCH, gate).result(BOUND)
+        assert gate.arrived() == pid
+        gate.open()
         processes.wait_gone(pid)
         until(lambda: pool.stats().worker_exits == {"out of memory": 1}, "it is counted")
     assert "it is replaced" in caplog.text

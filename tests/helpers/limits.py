@@ -29,9 +29,14 @@ def grow_and_hold(size: int, gate: Gate) -> None:
     del memory
 
 
-def grow_for_good(size: int) -> int:
-    """Have the worker grow when it has answered with its pid: not while it is busy."""
-    threading.Timer(0.1, lambda: _kept.append(_touched(size))).start()
+def grow_for_good(size: int, gate: Gate) -> int:
+    """Have the worker grow when the gate opens, which is not while it is busy; returns its pid."""
+
+    def grow() -> None:
+        gate.hold()
+        _kept.append(_touched(size))
+
+    threading.Thread(target=grow, daemon=True).start()
     return os.getpid()
 
 
