@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,7 @@ from warmpool import (
     WarmPool,
     WorkerDied,
 )
+from warmpool import template as template_module
 
 MakePool = Callable[..., WarmPool]
 RunHost = Callable[..., Host]
@@ -382,6 +385,29 @@ def test_a_replacement_that_fails_is_told_of(
     assert isinstance(error, TemplateFailed)
     assert "FileNotFoundError" in line
     assert "the next start tries again" in line
+
+
+def test_a_replacement_that_cannot_be_made_for_now_costs_no_later_start(
+    make_pool: MakePool, start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the thread that starts workers would be gone."""
+    monkeypatch.setattr("warmpool.template.OLD_ENOUGH", 0.0)
+    real, refused = template_module.make_process, threading.Event()
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        if refused.is_set():
+            return real(*args, **options)
+        refused.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    pool = make_pool(1)
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    monkeypatch.setattr("warmpool.template.make_process", refuse)
+    os.kill(template_of(pid), signal.SIGKILL)
+    assert refused.wait(BOUND)
+    os.kill(pid, signal.SIGKILL)
+    processes.wait_gone(pid)
+    assert pool.submit(tasks.own_pid).result(BOUND) != pid
 
 
 @pytest.mark.usefixtures("brief_answers")
