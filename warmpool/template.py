@@ -166,8 +166,8 @@ class TemplateMethod:
             # Without its traceback, whose frames would keep the template's channel open.
             self._news.server_failed(failure.with_traceback(None), "the next start tries again")
         except Exception:
-            # The system's limits, or the pool has ended. The launcher's thread must live on; nothing
-            # is lost: the next start tries again, and its failure is told of.
+            # The system's limits, or the pool has ended. The launcher's thread must live on, and
+            # nothing is lost: the next start tries again, and its failure is told of.
             return
 
     # ------------------------------------------------------------------ the template
