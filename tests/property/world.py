@@ -189,7 +189,7 @@ class World(Outside):
 
     def read_heartbeats(self, command: ev.ReadHeartbeats) -> None:
         super().read_heartbeats(command)
-        assert command.workers == tuple(self.in_state(*WARM))
+        assert sorted(command.workers) == sorted(self.in_state(*WARM))
         self.heartbeats_wanted = True
 
     def read_memory(self, command: ev.ReadMemory) -> None:
