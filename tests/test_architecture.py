@@ -21,6 +21,7 @@ COMMAND_LINE = {
 }
 
 PURE = {
+    "commands",
     "events",
     "facts",
     "notices",
@@ -38,6 +39,7 @@ PURE = {
     "queueing",
     "sizing",
     "staffing",
+    "trays",
     "oversight",
     "core",
 }
@@ -81,8 +83,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "families": {"census", "events", "lifecycle"},
     "views": {"config", "future", "mapping"},
     "stats": {"census", "events"},
-    "config": {"payload", "start", "state"},
-    "mapping": {"child"},
+    "config": {"payload", "start", "state", "tray"},
+    "mapping": {"each"},
+    "each": set(),
     "lifetime": {"desk", "ending"},
     "desk": {
         "answer",
@@ -113,6 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "answer",
         "census",
         "core",
+        "dispatching",
         "errors",
         "events",
         "failures",
@@ -132,6 +136,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "state",
         "thread",
     },
+    "dispatching": {"events", "fleet", "settling"},
     "announcer": {"callbacks", "future", "thread"},
     "settling": {
         "announcer",
@@ -168,8 +173,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oom": set(),
     "failures": {"errors", "events", "payload", "stacks"},
     "starts": {"errors", "events", "launcher", "loop", "plan", "process", "servers"},
-    "launcher": {"child", "early", "making", "payload", "plan", "process", "start", "thread"},
-    "making": {"channel", "early", "forkguard", "payload", "process", "recorder"},
+    "launcher": {
+        "child",
+        "early",
+        "making",
+        "payload",
+        "plan",
+        "process",
+        "start",
+        "thread",
+        "tray",
+    },
+    "making": {"channel", "early", "forkguard", "payload", "process", "recorder", "tray"},
     "plan": {"errors", "payload", "servers", "wire"},
     "start": {"child", "forkservers", "plan", "spawning", "template", "zygote"},
     "template": {
@@ -184,6 +199,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "preloading",
         "servers",
         "spawning",
+        "tray",
         "upbringing",
     },
     "upbringing": {
@@ -205,10 +221,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "copied": {"child", "forker", "mending"},
     "forker": {"child", "payload"},
     "servers": {"forkguard"},
-    "process": {"recorder"},
+    "process": {"recorder", "tray"},
+    "tray": {"channel", "wire"},
     "channel": {"wire"},
+    "endpoint": {"wire"},
     "child": {
         "early",
+        "endpoint",
         "forwarding",
         "interruptions",
         "payload",
@@ -218,10 +237,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "interruptions": {"errors", "recorder", "title"},
     "early": {"payload", "recorder"},
-    "payload": {"errors"},
+    "payload": {"each", "errors"},
     "core": {"census", "deadlines", "ending", "events", "lifecycle", "oversight", "state"},
     "oversight": {"deadlines", "events", "lifecycle", "staffing", "state"},
-    "staffing": {"events", "lifecycle", "notices", "queueing", "tasks"},
+    "staffing": {"events", "lifecycle", "notices", "tasks", "trays"},
+    "trays": {"deadlines", "ending", "events", "lifecycle", "queueing", "tasks"},
     "queueing": {"deadlines", "ending", "events", "lifecycle", "notices", "sizing", "tasks"},
     "sizing": {"deadlines", "ending", "events", "lifecycle", "state"},
     "state": {
@@ -248,7 +268,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "callbacks": {"thread"},
     "deadlines": set(),
     "errors": set(),
-    "events": {"facts", "notices"},
+    "events": {"commands", "facts"},
+    "commands": {"facts", "notices"},
     "facts": set(),
     "helpers": {
         "announcer",
@@ -395,7 +416,9 @@ def test_a_worker_does_not_import_the_hosts_side():
             f"warmpool.{name}"
             for name in (
                 "child",
+                "each",
                 "early",
+                "endpoint",
                 "errors",
                 "interruptions",
                 "payload",

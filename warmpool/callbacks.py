@@ -29,6 +29,15 @@ logger = logging.getLogger("warmpool")
 _Call = tuple[Callable[..., object], tuple[Any, ...]]
 
 
+class Callback:
+    """A function of the user's, compared by identity, whatever its ``__eq__`` thinks."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
+        self.function = function
+
+
 class CallbackRunner:
     """Runs calls off the supervisor's thread.
 

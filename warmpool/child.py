@@ -15,16 +15,13 @@ import atexit
 import os
 import select
 import signal
-import socket
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
 
 from warmpool import early, payload, wire
+from warmpool.endpoint import Channel, leave_with_host, take_over
 from warmpool.interruptions import Interruptions
 from warmpool.recorder import INTERRUPT_SIGNAL, Recorder
 from warmpool.title import Title
@@ -38,6 +35,7 @@ class Endpoints:
 
     Attributes:
         data: Its end of the data channel.
+        tray: Its end of its tray, if it has one.
         early: Its lifeline and flight recorder. Unpickled first of all.
         heartbeat_interval: Seconds between two heartbeats.
         preload: What is to be preloaded here, pickled; None: nothing.
@@ -62,6 +60,7 @@ class Endpoints:
         "pickler",
         "preload",
         "title",
+        "tray",
     )
 
     def __init__(
@@ -79,6 +78,7 @@ class Endpoints:
     ) -> None:
         self.early = early
         self.data = data
+        self.tray: Connection | None = None
         self.heartbeat_interval = heartbeat_interval
         self.preload: bytes | None = None
         self.inherited = inherited
@@ -123,8 +123,8 @@ def main(endpoints: Endpoints, inherited: Inherited | None = None) -> None:
     ).start()
     global _pid
     _pid = os.getpid()
-    channel = _Channel(os.dup(endpoints.data.fileno()))
-    endpoints.data.close()
+    tray = None if endpoints.tray is None else take_over(endpoints.tray)
+    channel = Channel(take_over(endpoints.data), tray)
     interruptions = Interruptions(recorder, title)  # Before a task can come.
     if endpoints.log_level is not None:
         _forward_logs(endpoints.log_level, channel, interruptions, title)
@@ -141,9 +141,7 @@ def main(endpoints: Endpoints, inherited: Inherited | None = None) -> None:
         atexit._run_exitfuncs()
 
 
-def _forward_logs(
-    level: int, channel: _Channel, interruptions: Interruptions, title: Title
-) -> None:
+def _forward_logs(level: int, channel: Channel, interruptions: Interruptions, title: Title) -> None:
     from warmpool.forwarding import Forwarder
 
     channel.share()
@@ -185,105 +183,10 @@ def _follow_host(lifeline: Connection, recorder: Recorder, interval: float, titl
         recorder.beat()
         title.show()
     # Way out: the host closed the lifeline, or is gone; or user code has closed it here.
-    _leave_with_host()
+    leave_with_host()
 
 
-def _leave_with_host() -> NoReturn:
-    # Nobody is left to observe it. The whole group goes, unless it is not ours.
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(1)
-
-
-_SMALL = 1 << 16
-"""Bytes below which two pieces are put together."""
-
-
-class _Channel:
-    """Blocking reading and writing of messages. *Threads:* the main one; see :meth:`share`."""
-
-    # By a socket's own calls, not read() and write(): a task may close all descriptors that it does
-    # not know, and open a file that gets the number. That must not get our frames; it makes these
-    # calls fail, and the worker with them.
-
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
-        self._socket.settimeout(None)  # Whatever __main__ has made the default.
-        self._owner = os.getpid()
-        self._lock = threading.Lock()
-        self.send: Callable[[int, int, bytes | memoryview], None] = self._send
-        """Write a message, of this kind and for this task, for as long as it takes."""
-        self._sender: int | None = None
-        self._waiting: deque[tuple[int, int, bytes | memoryview]] = deque()
-        self._reader = wire.Reader(wire.TO_WORKER)
-        self._messages: list[wire.Message] = []
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLIN)
-
-    def receive(self) -> wire.Message:
-        """Wait for the next message."""
-        reader = self._reader
-        while not self._messages:
-            size = min(max(missing, 1 << 16), 1 << 20) if (missing := reader.missing) else 1 << 16
-            # Not by reading: who blocks in a read of a socket is woken, for nothing, also when the
-            # other side has taken what was written.
-            self._poll.poll()
-            data = self._socket.recv(size)
-            if not data:
-                # Way out: the host closed the channel, or is gone. Not in order, which would leave
-                # behind what tasks have started: the control thread may be slower.
-                _leave_with_host()
-            self._messages = reader.feed(data)
-            if reader.broken is not None:
-                # Way out: the arguments do not fit into memory. Not started, so run elsewhere.
-                raise MemoryError(reader.broken)
-        return self._messages.pop(0)
-
-    def share(self) -> None:
-        """From here on other threads than the main one may send, too."""
-        self.send = self._send_shared
-
-    def _send_shared(self, kind: int, task: int, body: bytes | memoryview) -> None:
-        self._waiting.append((kind, task, body))
-        if self._sender == threading.get_ident():
-            return  # A signal handler of the task's logs, in the middle of a message: after it.
-        with self._lock:
-            self._sender = threading.get_ident()
-            try:
-                while self._waiting:
-                    self._send(*self._waiting.popleft())
-            finally:
-                self._sender = None
-
-    def _send(self, kind: int, task: int, body: bytes | memoryview) -> None:
-        if os.getpid() != self._owner:
-            # Way out: user code forked, and the copy returned into our loop. It must not answer
-            # in the worker's place. Nobody observes it but that code.
-            os._exit(0)
-        head = wire.header(kind, task, len(body))
-        try:
-            if len(body) >= _SMALL:
-                self._write([head, body])
-                return
-            # One piece for the usual answer, which is small; a large body is not copied.
-            message = head + body
-            written = self._socket.send(message)
-            if written < len(message):
-                self._write([memoryview(message)[written:]])
-        except BrokenPipeError:
-            # Way out: the host is gone.
-            _leave_with_host()
-
-    def _write(self, parts: list[bytes | memoryview]) -> None:
-        while parts:
-            written = self._socket.sendmsg(parts)
-            while parts and written >= len(parts[0]):
-                written -= len(parts.pop(0))
-            if parts and written:
-                parts[0] = memoryview(parts[0])[written:]
-
-
-def _initialize(channel: _Channel, endpoints: Endpoints, inherited: Inherited | None) -> bool:
+def _initialize(channel: Channel, endpoints: Endpoints, inherited: Inherited | None) -> bool:
     kind, _, body = channel.receive()
     if kind == wire.STOP:
         return False
@@ -310,7 +213,7 @@ PRELOAD_FAILED = "preload raised"
 
 
 def _serve(
-    channel: _Channel, recorder: Recorder, dumps: payload.Dumps, interruptions: Interruptions
+    channel: Channel, recorder: Recorder, dumps: payload.Dumps, interruptions: Interruptions
 ) -> None:
     receive, send, note_started = channel.receive, channel.send, recorder.note_started
     while True:
@@ -367,8 +270,3 @@ def run_task(
         # SystemExit and KeyboardInterrupt too: they are the task's answer, not this process's.
         _end_if_forked(error)
         return wire.RAISED, payload.dump_error(error, dumps)
-
-
-def run_chunk(function: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
-    """Run a function for each tuple of arguments: one task of ``map(chunksize=…)``."""
-    return [function(*args) for args in chunk]

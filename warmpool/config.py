@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from warmpool import tray
 from warmpool.payload import NOTHING, Dumps, Initializer, dumper, import_modules
 from warmpool.start import AVAILABLE
 from warmpool.state import Settings
@@ -146,6 +147,8 @@ def settings(
         memory_warning,
         forwards_logs,
         is_observed,
+        # Not where it counts how many wait, and how many a worker has had.
+        lays_out=tray.AVAILABLE and max_queue is min_idle is max_tasks_per_child is None,
     )
 
 

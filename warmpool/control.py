@@ -8,7 +8,7 @@ from warmpool.parker import Parkers
 
 
 class TaskControl(Protocol):
-    """What a future asks of its supervisor. No call blocks."""
+    """What a future asks of its supervisor. No call blocks, but for :meth:`withdraw`."""
 
     parkers: Parkers
     """For those who wait."""
@@ -17,6 +17,9 @@ class TaskControl(Protocol):
 
     def cancelled(self, task: int) -> None:
         """The future is cancelled: forget the task."""
+
+    def withdraw(self, task: int) -> None:
+        """Cancel the task if it lies in a worker's tray. Blocks until that is decided."""
 
     def kill(self, task: int, grace: float | None) -> None:
         """Kill the worker that runs the task, or drop it from the queue."""

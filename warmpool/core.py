@@ -58,6 +58,7 @@ class Core(Oversight):
             ev.TaskTaken: self._on_taken,
             ev.TasksPassed: self._on_passed,
             ev.TaskCancelled: self._on_cancelled,
+            ev.TaskWithdrawn: self._on_withdrawn,
             ev.TaskKillRequested: self._on_kill_requested,
             ev.WarmAwaited: self._on_warm_awaited,
             ev.WarmAbandoned: self._on_warm_abandoned,
@@ -67,6 +68,7 @@ class Core(Oversight):
             ev.TimePassed: self._on_time,
             ev.HeartbeatsRead: self._on_heartbeats_read,
             ev.MemoryRead: self._on_memory_read,
+            ev.TakenBack: self._on_taken_back,
             ev.WorkerSpawned: self._on_spawned,
             ev.WorkerStartFailed: self._on_start_failed,
             ev.WorkerGreeted: self._on_greeted,
@@ -107,10 +109,11 @@ class Core(Oversight):
 
     def census(self, now: float) -> Census:
         """Count what there is."""
-        waiting, ledger = len(self.book.queue), self.ledger
+        ledger, workers = self.ledger, self.roster.workers.values()
+        waiting = len(self.book.queue) + sum(len(worker.tray) for worker in workers)
         return Census(
             health=self.health,
-            workers=dict(Counter(w.state.value for w in self.roster.workers.values())),
+            workers=dict(Counter(worker.state.value for worker in workers)),
             queued=waiting,
             running=len(self.book.tasks) - waiting,
             workers_started=self.roster.started,
@@ -123,7 +126,7 @@ class Core(Oversight):
             waits=ledger.waits.total,
             runs=ledger.runs.total,
             warm_ups=ledger.warm_ups.total,
-            details=tuple(self._info(worker, now) for worker in self.roster.workers.values()),
+            details=tuple(self._info(worker, now) for worker in workers),
         )
 
     def _info(self, worker: Worker, now: float) -> WorkerInfo:
@@ -164,6 +167,8 @@ class Core(Oversight):
                     self._fail(id, Failure(FailureKind.POOL_CLOSED, started=True))
                 else:
                     self._drop(id)
+            for id in list(self.roster.laid):
+                self._withdraw_all(self.roster.workers[id])
         if self.phase is OPEN:
             self.ending.phase = DRAINING
             self._answer_warm(Failure(FailureKind.POOL_CLOSED))
@@ -177,6 +182,8 @@ class Core(Oversight):
         self._answer_warm(Failure(FailureKind.POOL_CLOSED))
         for id in list(self.book.queue):
             self._fail(id, Failure(FailureKind.POOL_CLOSED))
+        for id in list(self.roster.laid):
+            self._take_back(self.roster.workers[id])
         for worker in self.roster.in_states(WARMING):
             self._kill(worker, None)
         for worker in self.roster.in_states(JUST_IDLE):
@@ -228,6 +235,8 @@ class Core(Oversight):
                 self._soft_deadline_passed(self.roster.workers[id])
             elif owner is Owner.MEMORY:
                 self._memory_deadline_passed()
+            elif owner is Owner.TRAY:
+                self._tray_deadline_passed(self.roster.workers[id])
             else:
                 self._close_deadline_passed()
 
@@ -268,6 +277,9 @@ class Core(Oversight):
         if owner is Owner.SOFT:
             worker = self.roster.workers.get(id)
             return worker is not None and worker.soft_at == at
+        if owner is Owner.TRAY:
+            worker = self.roster.workers.get(id)
+            return worker is not None and worker.tray_at == at
         if owner is Owner.MEMORY:
             return self._memory_at == at
         if owner is Owner.SURPLUS:
@@ -286,7 +298,9 @@ class Core(Oversight):
         book.validate()
         self.ending.validate()
         assert not (book.queue and roster.idle), "a task waits while a worker is idle"
+        assert not (roster.laid and roster.idle), "a task is laid out while a worker is idle"
         held = {w.task: w.id for w in roster.workers.values() if w.task is not None}
+        held |= {task: w.id for w in roster.workers.values() for task in w.tray}
         running = {id: task.worker for id, task in book.tasks.items() if task.worker is not None}
         assert held == running, "a running task and its worker must know each other"
         if roster.broken_at is not None:

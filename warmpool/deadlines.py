@@ -24,6 +24,7 @@ class Owner(IntEnum):
     AGE = 6
     MEMORY = 7
     SOFT = 8
+    TRAY = 9
 
 
 Entry = tuple[float, Owner, int]

@@ -72,13 +72,16 @@ class Desk:
     def admit(self, submission: Submission) -> None:
         """As :meth:`submit`, but blocks until the core has taken or refused it."""
         if not self.submit(submission):
-            seen = Answer()
-            self._post(seen.give)
-            self._await(seen, None)
+            self._await_turn()
 
     def cancelled(self, task: int) -> None:
         """See :class:`~warmpool.control.TaskControl`."""
         self._post(ev.TaskCancelled(task))
+
+    def withdraw(self, task: int) -> None:
+        """See :class:`~warmpool.control.TaskControl`."""
+        self._post(ev.TaskWithdrawn(task))
+        self._await_turn()
 
     def kill(self, task: int, grace: float | None) -> None:
         """See :class:`~warmpool.control.TaskControl`."""
@@ -207,6 +210,12 @@ class Desk:
         return True
 
     # ------------------------------------------------------------------
+
+    def _await_turn(self) -> None:
+        """Wait until what this thread has posted is handled."""
+        seen = Answer()
+        self._post(seen.give)
+        self._await(seen, None)
 
     def _post(self, item: Item | Callable[[], None]) -> None:
         if not self.is_foreign:

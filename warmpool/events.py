@@ -11,6 +11,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from warmpool.commands import AbandonWorker as AbandonWorker
+from warmpool.commands import AnswerWarm as AnswerWarm
+from warmpool.commands import ChangeHealth as ChangeHealth
+from warmpool.commands import Command as Command
+from warmpool.commands import DispatchTask as DispatchTask
+from warmpool.commands import DropTask as DropTask
+from warmpool.commands import EndPool as EndPool
+from warmpool.commands import InterruptTask as InterruptTask
+from warmpool.commands import KillWorker as KillWorker
+from warmpool.commands import LayOut as LayOut
+from warmpool.commands import ReadHeartbeats as ReadHeartbeats
+from warmpool.commands import ReadMemory as ReadMemory
+from warmpool.commands import ReportFailure as ReportFailure
+from warmpool.commands import ReportMemory as ReportMemory
+from warmpool.commands import ReportSilence as ReportSilence
+from warmpool.commands import SettleTask as SettleTask
+from warmpool.commands import StartWorker as StartWorker
+from warmpool.commands import StopWorker as StopWorker
+from warmpool.commands import TakeBack as TakeBack
+from warmpool.commands import TakeStack as TakeStack
+from warmpool.commands import Tell as Tell
+from warmpool.facts import SMALL as SMALL
 from warmpool.facts import ExitReason as ExitReason
 from warmpool.facts import Failure as Failure
 from warmpool.facts import FailureKind as FailureKind
@@ -18,7 +40,6 @@ from warmpool.facts import Health as Health
 from warmpool.facts import Outcome as Outcome
 from warmpool.facts import PassedTask as PassedTask
 from warmpool.facts import TaskSpec as TaskSpec
-from warmpool.notices import Notice
 
 # ---------------------------------------------------------------------------- events: callers
 
@@ -51,6 +72,13 @@ class TasksPassed:
 @dataclass(frozen=True, slots=True)
 class TaskCancelled:
     """The future is cancelled already: the task needs no answer, only to be forgotten."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWithdrawn:
+    """Not to be run, if it waits or is laid out."""
 
     task: int
 
@@ -143,6 +171,8 @@ class WorkerBrokeProtocol:
     detail: str
     last_started: int = 0
     """As in :class:`WorkerExited`."""
+    left: tuple[int, ...] = ()
+    """The same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +195,8 @@ class WorkerExited:
     """What its fault handler has written, if it has."""
     out_of_memory: bool = False
     """Whether the kernel's out-of-memory killer was at work."""
+    left: tuple[int, ...] = ()
+    """What was found in its tray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +227,18 @@ class MemoryRead:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What was found in a worker's tray, in its order; the answer to :class:`TakeBack`.
+
+    The task that the worker was believed to have may be among it. Also said of tasks that did not
+    fit.
+    """
+
+    worker: int
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """Nothing happened, but a deadline may have passed."""
 
@@ -204,6 +248,7 @@ PoolEvent: TypeAlias = (
     | TaskTaken
     | TasksPassed
     | TaskCancelled
+    | TaskWithdrawn
     | TaskKillRequested
     | WarmAwaited
     | WarmAbandoned
@@ -212,6 +257,7 @@ PoolEvent: TypeAlias = (
     | CloseRequested
     | HeartbeatsRead
     | MemoryRead
+    | TakenBack
     | TimePassed
 )
 WorkerEvent: TypeAlias = (
@@ -227,172 +273,3 @@ WorkerEvent: TypeAlias = (
     | StackTaken
 )
 Event: TypeAlias = PoolEvent | WorkerEvent
-
-# ---------------------------------------------------------------------------- commands
-
-
-@dataclass(frozen=True, slots=True)
-class StartWorker:
-    worker: int
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class DispatchTask:
-    worker: int
-    task: int
-
-
-@dataclass(frozen=True, slots=True)
-class StopWorker:
-    """Ask the worker to leave in order."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class TakeStack:
-    """Have the worker write down where it is, for it is going to be killed."""
-
-    worker: int
-    task: int | None = None
-    """The task that it has."""
-
-
-@dataclass(frozen=True, slots=True)
-class InterruptTask:
-    """Raise :class:`~warmpool.SoftTimeout` in a task, so that it can clean up and end."""
-
-    worker: int
-    task: int
-    limit: float | None
-    """Its soft time limit, in seconds; None if its owner asked for its end."""
-    left: float | None
-    """Seconds until the worker is killed; None: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadHeartbeats:
-    """Look how often these workers have beaten."""
-
-    workers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadMemory:
-    """Look how much memory these workers use."""
-
-    workers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KillWorker:
-    """SIGKILL to the worker and its process group, or give up a start under way."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class AbandonWorker:
-    """Let go of a worker that outlived SIGKILL (uninterruptible sleep): the pool must end."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class SettleTask:
-    """Give the task its one answer: exactly one of payload (with outcome) and failure."""
-
-    task: int
-    outcome: Outcome | None = None
-    payload: Any = None
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DropTask:
-    """Forget a task whose future the caller has cancelled, or cancel it for them."""
-
-    task: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerWarm:
-    waiter: int
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ReportFailure:
-    """One line in the log."""
-
-    failure: Failure
-    consequence: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReportSilence:
-    """One line in the log: a worker has not beaten for a while, and is killed if that goes on."""
-
-    worker: int
-    pid: int | None
-    stage: str
-    task: int | None
-    seconds: float
-    limit: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReportMemory:
-    """One line in the log: a worker uses more than ``memory_warning``, or an idle one is too large
-    to stay.
-    """
-
-    worker: int
-    pid: int | None
-    stage: str
-    task: str | None
-    used: int
-    limit: int
-    is_limit: bool
-    """Whether that is ``memory_limit``, which costs the worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Tell ``on_event``."""
-
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeHealth:
-    health: Health
-    cause: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EndPool:
-    """Every task is answered and every worker gone."""
-
-
-Command: TypeAlias = (
-    StartWorker
-    | DispatchTask
-    | StopWorker
-    | TakeStack
-    | InterruptTask
-    | ReadHeartbeats
-    | ReadMemory
-    | KillWorker
-    | AbandonWorker
-    | SettleTask
-    | DropTask
-    | AnswerWarm
-    | ReportFailure
-    | ReportSilence
-    | ReportMemory
-    | Tell
-    | ChangeHealth
-    | EndPool
-)

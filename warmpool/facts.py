@@ -65,6 +65,10 @@ class Failure:
     story: tuple[str, ...] = ()
 
 
+SMALL = 1 << 10
+"""Bytes of a task, pickled, that may go by way of a tray: so many always fit."""
+
+
 class TaskSpec(NamedTuple):
     """A task as the core knows it. All durations are in seconds, None means no limit."""
 
@@ -75,6 +79,8 @@ class TaskSpec(NamedTuple):
     soft_timeout: float | None = None
     name: str | None = None
     """Of its function."""
+    size: int = 0
+    """Bytes of function and arguments, pickled."""
 
 
 class Outcome(enum.Enum):

@@ -43,6 +43,7 @@ class Fleet:
         initializer: The body of every worker's first message, unless the launcher has sent that.
         handle: Takes an event to the core.
         pass_on: Takes a worker's log record, and the task that it has.
+        take_back: Takes the tasks that were found in a worker's tray.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Fleet:
         initializer: bytes | None,
         handle: Callable[[ev.Event], None],
         pass_on: Callable[[int, int, bytes | bytearray], None],
+        take_back: Callable[[tuple[int, ...]], None],
     ) -> None:
         self._loop = loop
         self._handle = handle
         self._pass_on = pass_on
+        self._take_back = take_back
         self._initializer = initializer
         self._starts = starts
         self._held: dict[int, Held] = {}
@@ -86,7 +89,24 @@ class Fleet:
 
     def run(self, worker: int, task: int, body: Any) -> None:
         """Send a task."""
-        self._send(self._held[worker], wire.RUN, task, body)
+        held = self._held[worker]
+        if held.has_tray and len(body) <= ev.SMALL:
+            # There also what will be laid out behind it goes, in this order.
+            if self.lay_out(worker, task, body):
+                return
+            held.has_tray = False
+        self._send(held, wire.RUN, task, body)
+
+    def lay_out(self, worker: int, task: int, body: Any) -> bool:
+        """Put a task into a worker's tray; False if it has no room for it."""
+        held = self._held[worker]
+        return held.has_tray and held.process.put_into_tray(task, body)
+
+    def empty_tray(self, worker: int) -> tuple[int, ...]:
+        """Take out what the worker has not taken."""
+        tasks = self._held[worker].process.empty_tray()
+        self._take_back(tasks)
+        return tasks
 
     def lease(self, worker: int, most: int) -> Lease | None:
         """A new lease of a worker, unless something is yet to be sent to it.
@@ -197,7 +217,7 @@ class Fleet:
         worker, process = launched.worker, self._starts.hear(launched)
         if process is None:
             return
-        held = Held(process, Channel(process.data, self._scratch))
+        held = Held(process, Channel(process.data, self._scratch), has_tray=process.has_tray)
         try:
             self._loop.watch(process.watch, READ, functools.partial(self._on_death, worker))
             self._loop.watch(
@@ -246,9 +266,10 @@ class Fleet:
             self._handle(SAID[kind](worker, task, body))
         if held.channel.broken is not None:
             self._unwatch_data(held)
+            left = self.empty_tray(worker)  # First: it goes on until it is killed.
             last = held.process.recorder.last_started
             detail = f"wrote what is no message ({held.channel.broken})"
-            self._handle(ev.WorkerBrokeProtocol(worker, detail, last))
+            self._handle(ev.WorkerBrokeProtocol(worker, detail, last, left))
         elif at_end:
             self._unwatch_data(held)
             self._handle(ev.WorkerChannelClosed(worker))
@@ -284,6 +305,7 @@ class Fleet:
             return
         if held.status_watch is not None:
             self._loop.forget(held.status_watch)
+        left = self.empty_tray(worker)
         del self._held[worker]
         self._asker.forget(worker)
         recorder = held.process.recorder
@@ -294,6 +316,7 @@ class Fleet:
             recorder.last_started,
             recorder.stacks() or None,
             out_of_memory=exitcode == -signal.SIGKILL and self._oom.has_grown,
+            left=left,
         )
         self._release(held)
         self._handle(exited)

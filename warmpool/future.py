@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Future, _base
 from typing import Any, Generic, NoReturn, TypeVar
 
 from warmpool.answer import may_wait
-from warmpool.callbacks import logger
+from warmpool.callbacks import Callback, logger
 from warmpool.control import TaskControl
 from warmpool.errors import PoolClosed
 from warmpool.nolock import NO_LOCK
@@ -20,15 +20,6 @@ from warmpool.verdict import Box, Encoded, Verdict, verdict_of
 from warmpool.waiting import Awaited
 
 T = TypeVar("T")
-
-
-class _Callback:
-    """Compared by identity, whatever the function's ``__eq__`` thinks."""
-
-    __slots__ = ("function",)
-
-    def __init__(self, function: Callable[[Any], object]) -> None:
-        self.function = function
 
 
 _NOBODY: deque[Any] = deque()
@@ -63,6 +54,8 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
     _ended: float | None = None
     _pid: int | None = None
     _attempts = 0
+    _lies = False
+    # Invariant: True if it was laid out for its worker, which may have begun with it since.
     _verdict: Verdict | None = None
 
     def __init__(self, control: TaskControl, task: int, queued: float) -> None:
@@ -133,17 +126,18 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
         return True
 
     def cancel(self) -> bool:
-        """Cancel the task if it has not been handed to a worker; see ``kill()``.
+        """Cancel the task if no worker has begun with it; see ``kill()``.
 
-        *Threads:* any; callbacks run in the caller's.
+        *Threads:* any; callbacks run in the caller's. Blocks for a moment if the task is next in
+        line for a worker that does many small ones.
         """
         if self._claim():
             self.finish_cancelling(time.monotonic())
-        elif not self.cancelled():
+        elif not (self.cancelled() or self._withdraw()):
             return False
         # Also when it was cancelled before: who did that may have been interrupted here. The
         # callbacks are taken first: the supervisor, which wakes the others, would call them too.
-        callbacks: deque[_Callback] = self.__dict__.pop("_callbacks", _NOBODY)
+        callbacks: deque[Callback] = self.__dict__.pop("_callbacks", _NOBODY)
         self._control.cancelled(self._task)
         try:
             with contextlib.suppress(IndexError):  # Who adds one at this moment takes it back.
@@ -153,6 +147,13 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
             if callbacks:
                 self.__dict__.setdefault("_callbacks", callbacks)
         return True
+
+    def _withdraw(self) -> bool:
+        # Who has it, the worker or its tray, is for the kernel to say: see warmpool.tray.
+        if not self._lies or self._outcome is not None or not may_wait():
+            return False
+        self._control.withdraw(self._task)
+        return self.cancelled()
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled. *Threads:* any; never blocks."""
@@ -224,10 +225,10 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
         the caller's if the future is settled already, and in the canceller's if it is cancelled.
         What it raises is logged.
         """
-        callback = _Callback(fn)
+        callback = Callback(fn)
         # Made by the first who needs it; atomic, as every step here has to be. Most futures never
         # need one.
-        callbacks: deque[_Callback] = self.__dict__.setdefault("_callbacks", deque())
+        callbacks: deque[Callback] = self.__dict__.setdefault("_callbacks", deque())
         callbacks.append(callback)
         if self.done():
             try:
@@ -278,7 +279,7 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
 
     # -------------------------------------------- for the supervisor, and who reads in its place
 
-    def handed_over(self, pid: int | None, now: float) -> bool:
+    def handed_over(self, pid: int | None, now: float, *, lies: bool = False) -> bool:
         """Note that a worker gets the task; False if the caller has cancelled it.
 
         The answer is why the two cannot both win: a task is either sent or cancelled.
@@ -287,13 +288,21 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
             return False
         self._pid, self._started = pid, now
         self._attempts += 1
+        if lies:
+            self._lies = True
         return True
 
     def take_back(self) -> None:
-        """Unmake :meth:`handed_over`, of a future that nobody else knows yet."""
-        self._unclaimed = True
-        self._attempts = 0
-        self._pid = self._started = None
+        """Unmake :meth:`handed_over`: the worker has not begun with it, and never will."""
+        self._attempts -= 1
+        self._lies = False
+        if self._attempts == 0:
+            self._pid = self._started = None
+            self._unclaimed = True  # Last: from here on it can be cancelled.
+
+    def note_start(self, at: float) -> None:
+        """Note when the run began, of one that was handed over before that."""
+        self._started = at
 
     def settle_returned(self, body: bytes | bytearray, now: float) -> None:
         """Settle with an encoded result."""
@@ -384,7 +393,7 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
 
         *Threads:* any; each callback is taken once.
         """
-        callbacks: deque[_Callback] = self.__dict__.get("_callbacks", _NOBODY)
+        callbacks: deque[Callback] = self.__dict__.get("_callbacks", _NOBODY)
         try:
             return callbacks.popleft().function
         except IndexError:

@@ -30,6 +30,8 @@ class Held:
 
     process: WorkerProcess
     channel: Channel
+    has_tray: bool = False
+    """Whether small tasks may go to it by a tray."""
     listening: bool = True
     """Whether the data channel is watched. Not after its end, nor after garbage."""
     status_watch: int | None = None

@@ -24,6 +24,7 @@ from warmpool.plan import News, Plan
 from warmpool.process import WorkerProcess
 from warmpool.start import StartMethod
 from warmpool.thread import DaemonThread
+from warmpool.tray import Tray
 
 Report = Callable[[int, "WorkerProcess | BaseException"], None]
 
@@ -65,6 +66,7 @@ class Launcher:
         pickler: str,
         heartbeat_interval: float,
         log_level: int | None,
+        has_trays: bool,
         report: Report,
         news: News,
     ) -> None:
@@ -76,6 +78,7 @@ class Launcher:
         self._first_frame = plan.first_frame
         self._pool = plan.pool
         self._log_level = log_level
+        self._has_trays = has_trays
         self._report = report
         self._news = news
         self._requests: queue.SimpleQueue[_Order | WorkerProcess | _Renew | None]
@@ -145,6 +148,7 @@ class Launcher:
             self._pickler,
             self._heartbeat_interval,
             self._log_level,
+            self._has_trays,
             self._report,
             self._news,
         )
@@ -234,7 +238,7 @@ class Launcher:
     def _launch(self, order: _Order) -> WorkerProcess:
         worker = order.worker
 
-        def start(early: Early, data: Connection) -> BaseProcess:
+        def start(early: Early, data: Connection, tray: Tray | None) -> BaseProcess:
             endpoints = Endpoints(
                 early,
                 data,
@@ -246,10 +250,13 @@ class Launcher:
                 copied=self._method.name == "fork",
                 interpreter=self._method.name == "spawn",
             )
+            endpoints.tray = None if tray is None else tray.theirs
             return self._method.start(endpoints, f"{self._pool}-{worker}", order.at)
 
         via_server = self._method.via_server
-        return make_process(worker, start, self._first_frame, via_server=via_server)
+        return make_process(
+            worker, start, self._first_frame, via_server=via_server, has_tray=self._has_trays
+        )
 
 
 def _without_frames(error: BaseException) -> BaseException:

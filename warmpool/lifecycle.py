@@ -114,6 +114,8 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
         ev.TaskDone: IDLE,
         # The caller cancelled in the instant of dispatch: the task was not sent.
         ev.TaskCancelled: IDLE,
+        # It had not yet taken the task that it was believed to have.
+        ev.TakenBack: IDLE,
         ev.WorkerChannelClosed: STOPPING,
         ev.WorkerExited: DEAD,
         ev.WorkerBrokeProtocol: KILLING,
@@ -172,6 +174,12 @@ class Worker:
     """Why it is leaving; None as long as nobody here has decided that."""
     suspicion: ev.Failure | None = None
     """Why it is leaving, where its exit or its stack may yet tell more."""
+    tray: deque[int] = field(default_factory=deque)
+    """Tasks that are laid out for it, the next one first; see :mod:`warmpool.trays`."""
+    tray_at: float | None = None
+    """When what is still in its tray is to be taken back."""
+    reach: int = 0
+    """How many may be in it."""
     _moves: deque[tuple[float, Input, State]] = field(default_factory=lambda: deque(maxlen=12))
 
     @property

@@ -17,23 +17,26 @@ from multiprocessing.process import BaseProcess
 from warmpool import channel, forkguard, payload, recorder
 from warmpool.early import Early
 from warmpool.process import WorkerProcess, open_death_watch
+from warmpool.tray import Tray
 
 
 def make_process(
     number: int,
-    start: Callable[[Early, Connection], BaseProcess],
+    start: Callable[[Early, Connection, Tray | None], BaseProcess],
     first: bytes = b"",
     *,
     via_server: bool,
+    has_tray: bool = False,
 ) -> WorkerProcess:
     """Make a process with a data channel, a lifeline and a flight recorder.
 
     Args:
         number: The worker's.
-        start: Starts it, given its ends of these.
+        start: Starts it, given its ends of these, and its tray.
         first: Waits for it in its channel, so that it need not wait for the supervisor's thread: a
             frame that any empty socket takes at once.
         via_server: Whether another process than the host becomes its parent.
+        has_tray: Whether it is to have one.
 
     Raises:
         Exception: Whatever ``start`` raises; or the system's limits were met.
@@ -57,14 +60,18 @@ def make_process(
             theirs.add(functools.partial(os.close, descriptor))
             record = recorder.Recorder(descriptor)
             ours.add(record.close)
-        process = start(Early(childs_lifeline, payload.Descriptor(descriptor)), childs_data)
+            tray = None
+            if has_tray:
+                tray = Tray()
+                ours.add(tray.close)
+        process = start(Early(childs_lifeline, payload.Descriptor(descriptor)), childs_data, tray)
         undo.callback(_end_bare, process, via_server)
         with forkguard.making():
             watch = open_death_watch(process)
             undo.pop_all()
             ours.disown()
             made = WorkerProcess(
-                number, process, watch, data, lifeline, record, via_server=via_server
+                number, process, watch, data, lifeline, record, tray, via_server=via_server
             )
             forkguard.enroll(made)
         return made

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from warmpool import child
+from warmpool.each import Each
 
 Submit = Callable[..., "Future[Any]"]
 
@@ -18,7 +18,7 @@ Submit = Callable[..., "Future[Any]"]
 def results(
     submit: Submit,
     function: Callable[..., Any],
-    calls: Iterable[tuple[Any, ...]],
+    iterables: tuple[Iterable[Any], ...],
     timeout: float | None,
     chunksize: int,
     buffersize: int | None,
@@ -26,10 +26,10 @@ def results(
     """Submit the calls and give an iterator over their results; see ``WarmPool.map``."""
     end_at = None if timeout is None else time.monotonic() + timeout
     if chunksize == 1:
-        tasks = (submit(function, *args) for args in calls)
+        tasks = (submit(function, *args) for args in zip(*iterables, strict=False))
     else:
-        chunks = _chunks(calls, chunksize)
-        tasks = (submit(child.run_chunk, function, chunk) for chunk in chunks)
+        each = Each(function)
+        tasks = (submit(each, *columns) for columns in _chunks(iterables, chunksize))
     # Submitted here and not at the first next(): the caller of map() expects work to begin.
     pending: deque[Future[Any]] = deque()
     try:
@@ -40,38 +40,32 @@ def results(
     values = _in_order(pending, tasks, end_at)
     if chunksize > 1:
         values = _flattened(values)
-    return _Results(values, pending)
+    next(values)
+    return values
 
 
-class _Results(Iterator[Any]):
-    """A generator that cancels what is left even if it was never started."""
-
-    def __init__(self, values: Generator[Any, None, None], pending: deque[Future[Any]]) -> None:
-        self._values = values
-        self._pending = pending
-
-    def __next__(self) -> Any:
-        return next(self._values)
-
-    def close(self) -> None:
-        """Cancel what has not started."""
-        self._values.close()
-        _cancel(self._pending)
-
-    def __del__(self) -> None:
-        self.close()
+def _chunks(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[tuple[list[Any], ...]]:
+    """So many items of each, as a list for each."""
+    if len(iterables) == 1:
+        items = iter(iterables[0])
+        while chunk := list(itertools.islice(items, size)):
+            yield (chunk,)
+    else:
+        rows = zip(*iterables, strict=False)
+        while chunk := list(itertools.islice(rows, size)):
+            yield tuple(map(list, zip(*chunk, strict=True)))
 
 
-def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
-    iterator = iter(calls)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+# Both begin with a yield, up to which they are brought before anybody has them: a generator that
+# has not begun would not come to its finally, so a consumer that goes away before the first result
+# would leave everything to run.
 
 
 def _in_order(
     pending: deque[Future[Any]], tasks: Iterator[Future[Any]], end_at: float | None
 ) -> Generator[Any, None, None]:
     try:
+        yield
         while pending:
             # Popped first: the future, and the result in it, are let go of before the consumer
             # has its turn.
@@ -83,6 +77,7 @@ def _in_order(
 
 def _flattened(chunks: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
     with contextlib.closing(chunks):
+        yield next(chunks)
         for chunk in chunks:
             chunk.reverse()
             while chunk:

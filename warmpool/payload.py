@@ -20,6 +20,7 @@ from threading import current_thread, main_thread
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from warmpool.each import Each
 from warmpool.errors import PayloadError, RemoteTraceback
 
 Dumps = Callable[[Any], "bytes | memoryview"]
@@ -81,8 +82,8 @@ def dump_task(
 
 def name_of(function: Any) -> str:
     """What a task is called that is no plain function."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    while isinstance(function, (functools.partial, Each)):
+        function = function.function if isinstance(function, Each) else function.func
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__qualname__
 

@@ -134,8 +134,7 @@ class WarmPool(Submitting):
         pickler_name, self._dumps = config.pickler_name(pickler)
         config.refuse_daemonic_parents()
         self._name = name or f"warmpool-{next(_pool_numbers)}"
-        self._settings = settings
-        self._method = method
+        self._settings, self._method = settings, method
         self._tasks = itertools.count(1)
         plan = Plan(
             self._name,
@@ -155,6 +154,7 @@ class WarmPool(Submitting):
                     pickler_name,
                     beat_interval(heartbeat_interval, heartbeat_timeout),
                     log_level,
+                    settings.lays_out,
                     report,
                     news,
                 ),
@@ -232,6 +232,7 @@ class WarmPool(Submitting):
             options.retries,
             options.soft_timeout,
             fn.__qualname__ if type(fn) is FunctionType else payload.name_of(fn),
+            len(body),
         )
         submission = Submission(spec, future, body)
         if self._settings.max_queue is None:

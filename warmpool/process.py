@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from warmpool.recorder import INTERRUPT_SIGNAL, STACK_SIGNAL, Recorder
+from warmpool.tray import Tray
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
 
@@ -69,6 +70,7 @@ class WorkerProcess:
         data: The host's end of the data channel.
         lifeline: The host's end of the lifeline.
         recorder: The host's view of the flight recorder.
+        tray: Both ends of its tray, if it has one.
         via_server: Whether a fork server is the parent of the process.
     """
 
@@ -80,6 +82,7 @@ class WorkerProcess:
         data: socket.socket,
         lifeline: Connection,
         recorder: Recorder,
+        tray: Tray | None = None,
         *,
         via_server: bool,
     ) -> None:
@@ -89,10 +92,27 @@ class WorkerProcess:
         self.watch = watch
         self.data = data
         self.recorder = recorder
+        self._tray = tray
         self._process = process
         self._lifeline = lifeline
         self._via_server = via_server
         self._exitcode: int | None = None
+
+    # ------------------------------------------------------------------ its tray
+
+    @property
+    def has_tray(self) -> bool:
+        """Whether it has one."""
+        return self._tray is not None
+
+    def put_into_tray(self, task: int, body: bytes) -> bool:
+        """Lay a task out; False if there is no room for it."""
+        assert self._tray is not None
+        return self._tray.put(task, body)
+
+    def empty_tray(self) -> tuple[int, ...]:
+        """Take out what the worker has not taken: tasks, in their order."""
+        return () if self._tray is None else self._tray.take_back()
 
     # ------------------------------------------------------------------ signals
 
@@ -224,6 +244,8 @@ class WorkerProcess:
         del self.data  # Closed with the last reference: see warmpool.lease.
         self._lifeline.close()
         self.recorder.close()
+        if self._tray is not None:
+            self._tray.close()
         watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.
         if self._via_server:
             _collect_orphan(watch)
@@ -246,6 +268,8 @@ class WorkerProcess:
                 data.close()
             self._lifeline.close()
             self.recorder.close()
+            if self._tray is not None:
+                self._tray.close()
             os.close(self.watch)
             # multiprocessing would try to join it at the end of the copy, whose child it is not.
             _children.discard(self._process)

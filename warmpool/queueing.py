@@ -89,6 +89,9 @@ class Queueing(Sizing):
     def _engage(self, worker: Worker, task: Task, cause: Input, at: float) -> None:
         """The worker has the task from now on; its time limit runs from its dispatch."""
         self.roster.move(worker, cause, self._now)
+        self._begin_run(worker, task, at)
+
+    def _begin_run(self, worker: Worker, task: Task, at: float) -> None:
         task.worker, worker.task = worker.id, task.spec.id
         task.runs += 1
         task.started_at = at
@@ -116,10 +119,19 @@ class Queueing(Sizing):
             return
         # It was cancelled in the instant of dispatch, and not sent.
         worker = self.roster.workers[task.worker]
-        self.roster.move(worker, ev.TaskCancelled, self._now)
-        worker.task = worker.soft_at = None
-        self.roster.set_deadline(worker, None)
         self._forget(event.task, "cancelled")
+        if worker.task == event.task:
+            worker.task = worker.soft_at = worker.deadline = None
+            self._go_on(worker, ev.TaskCancelled)
+        else:
+            self._not_laid_out(worker, event.task)
+
+    def _not_laid_out(self, worker: Worker, task: int) -> None:
+        raise NotImplementedError
+
+    def _go_on(self, worker: Worker, cause: Input) -> None:
+        """A busy worker has its task no more."""
+        self.roster.move(worker, cause, self._now)
         self._after_task(worker)
 
     def _after_task(self, worker: Worker) -> None:

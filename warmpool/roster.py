@@ -13,6 +13,7 @@ from warmpool.deadlines import Deadlines, Owner
 from warmpool.lifecycle import (
     BUSY,
     IDLE,
+    LEAVING,
     WARM,
     WARMING,
     Input,
@@ -69,6 +70,10 @@ class Roster:
         # its slot waits for its delay, no other slot is to take its place.
         self.due: dict[int, ev.ExitReason] = {}
         """Warm workers that are to leave as soon as they can be spared, and why."""
+        self.laid: dict[int, None] = {}
+        # Invariant: the workers in whose trays something may be that they have not taken.
+        self.recalled: dict[int, None] = {}
+        """Those whose trays are being emptied."""
         self.scheduled: set[int] = set()
         # Invariant: the indices of the slots whose next_start_at is not None.
         self.last_failure: ev.Failure | None = None
@@ -101,6 +106,11 @@ class Roster:
     def vacant(self) -> int:
         """How many slots have neither a worker nor a time for the next."""
         return len(self.slots) - len(self.workers) - len(self.scheduled)
+
+    @property
+    def has_trays(self) -> bool:
+        """Whether there may be something that no worker has taken yet."""
+        return bool(self.laid or self.recalled)
 
     @property
     def coming(self) -> int:
@@ -247,7 +257,9 @@ class Roster:
         """Take a dead worker out of its slot."""
         assert worker.state is State.DEAD
         assert worker.task is None
+        assert not worker.tray
         del self.workers[worker.id]
+        self.recalled.pop(worker.id, None)
         self.unready.discard(worker.id)
         self.slots[worker.slot].worker = None
 
@@ -350,4 +362,7 @@ class Roster:
                 assert worker.deadline is not None, "it could stay for ever"
             if worker.state is IDLE:
                 assert worker.deadline is None
+            assert worker.id not in self.laid or (worker.state is BUSY and worker.tray)
+            assert not worker.tray or worker.state in LEAVING | {BUSY}
+            assert worker.tray_at is None or worker.id in self.laid
             assert worker.soft_at is None or worker.task is not None

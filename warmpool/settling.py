@@ -40,20 +40,35 @@ class Settler:
         """Hold a task that the core is about to hear of."""
         self._submissions[submission.spec.id] = submission
 
-    def hand_over(self, task: int, pid: int) -> Submission | None:
-        """Note that a worker gets the task; None if its caller has cancelled it."""
+    def hand_over(self, task: int, pid: int, *, lies: bool = False) -> Submission | None:
+        """Note that a worker gets the task; None if its caller has cancelled it.
+
+        Args:
+            task: Which.
+            pid: The worker's.
+            lies: Whether it is laid out for the worker, which has something else to do yet.
+        """
         submission, now = self._submissions[task], time.monotonic()
-        if submission.future.handed_over(pid, now):
+        if submission.future.handed_over(pid, now, lies=lies):
             return submission
         future = self._forget(task)
         future.finish_cancelling(now)
         self._announce(future)
         return None
 
+    def take_back(self, tasks: Iterable[int]) -> None:
+        """Note that the worker that was to have them has not begun with them, and never will."""
+        for task in tasks:
+            # One whose worker was killed may have been answered at once.
+            if (submission := self._submissions.get(task)) is not None:
+                submission.future.take_back()
+
     def settle(self, command: ev.SettleTask) -> None:
         """Give a task its answer."""
         future = self._submissions.pop(command.task).future
         now = time.monotonic()
+        if command.started_at is not None:
+            future.note_start(command.started_at)
         failure = command.failure
         if failure is not None:
             future.settle_failed(to_error(failure, self._pool), now)

@@ -17,8 +17,8 @@ from warmpool.lifecycle import (
     InvalidTransition,
     Worker,
 )
-from warmpool.queueing import Queueing
 from warmpool.tasks import Task
+from warmpool.trays import Trays
 
 LINGER = 0.5
 """Seconds between a worker's end of file and its kill: closing descriptors is the last but one
@@ -43,7 +43,7 @@ _OUR_DECISIONS = frozenset({FailureKind.UNRESPONSIVE, FailureKind.OUT_OF_MEMORY}
 """Ends of warm workers that are logged: no task's limit tells its owner of them."""
 
 
-class Staffing(Queueing):
+class Staffing(Trays):
     """Workers come, say something, and go."""
 
     # ------------------------------------------------------------------ what workers say
@@ -56,14 +56,16 @@ class Staffing(Queueing):
             else:
                 self._heard(worker, ev.TaskDone)
             return
-        self.roster.move(worker, ev.TaskDone, self._now)
+        task = self.book.tasks[event.task]
         worker.deadline = None
         worker.noted = self._end_run(worker)
         worker.tasks_done += 1
         self.roster.slots[worker.slot].failures = 0
         self._forget(event.task, event.outcome.value)
-        self._out.append(ev.SettleTask(event.task, event.outcome, event.payload))
-        self._after_task(worker)
+        started_at = task.started_at if task.was_laid_out else None
+        self._out.append(ev.SettleTask(event.task, event.outcome, event.payload, None, started_at))
+        self._was_quick(worker, self._now - task.started_at)
+        self._go_on(worker, ev.TaskDone)
 
     def _on_passed(self, event: ev.TasksPassed) -> None:
         worker = self.roster[event.worker]
@@ -95,6 +97,9 @@ class Staffing(Queueing):
         elif (worker := self.roster.workers[task.worker]).awaits_stack:
             # It is being killed already; see to it that it is not run elsewhere.
             task.retries = task.free_runs = 0
+        elif worker.task != event.task:
+            task.end_requested = event
+            self._take_back(worker)
         elif event.grace is not None:
             self._ask_to_end(task, worker, event.grace)
         else:
@@ -150,6 +155,7 @@ class Staffing(Queueing):
             self.roster.heal()
         waiting = len(self.book.queue)
         self._assign()
+        self._share()
         self.ledger.cold_starts += waiting - len(self.book.queue)
         self._limit_age(worker)
         self._retire_if_outdated(worker)
@@ -168,7 +174,10 @@ class Staffing(Queueing):
             self._start_failed(worker, failure)
 
     def _on_broke_protocol(self, event: ev.WorkerBrokeProtocol) -> None:
-        self._break_protocol(self.roster[event.worker], event.detail, event.last_started)
+        worker = self.roster[event.worker]
+        self._put_all_back(worker, event.left)
+        self._break_protocol(worker, event.detail, event.last_started)
+        self._assign()
 
     def _break_protocol(self, worker: Worker, detail: str, last_started: int | None = None) -> None:
         if worker.state is KILLING:
@@ -185,6 +194,7 @@ class Staffing(Queueing):
 
     def _on_channel_closed(self, event: ev.WorkerChannelClosed) -> None:
         worker = self.roster[event.worker]
+        self._take_back(worker)
         if worker.state in WARM or worker.state in WARMING:
             worker.suspicion = self._failure(
                 FailureKind.BROKE_PROTOCOL,
@@ -220,16 +230,19 @@ class Staffing(Queueing):
     def _on_exited(self, event: ev.WorkerExited) -> None:
         worker = self.roster[event.worker]
         before = self.roster.move(worker, ev.WorkerExited, self._now)
+        if event.left:
+            self._put_all_back(worker, event.left)
+            self._assign()
         if before is KILLING:
             if worker.deadline is not None:
                 # It died before its kill, of which it was to tell where it is.
                 assert worker.suspicion is not None
                 worker.reason = _REASONS[worker.suspicion.kind]
                 self._pay(worker, self._verdict(worker, event.stack, event.last_started))
-            self._bury(worker)
+            self._bury(worker, event.last_started)
             return
         if before is STOPPING and worker.suspicion is None:
-            self._bury(worker)
+            self._bury(worker, event.last_started)
             return
         # One that died by itself after its end of file died of what it did before that.
         stage = before.value if worker.suspicion is None else worker.suspicion.stage
@@ -251,7 +264,7 @@ class Staffing(Queueing):
             self._start_failed(worker, failure)
         if task is not None:
             self._fail_or_rerun(task, failure)
-        self._bury(worker)
+        self._bury(worker, event.last_started)
 
     def _kill(
         self,
@@ -263,6 +276,7 @@ class Staffing(Queueing):
         # An initializer that raised was counted then.
         counts = worker.state is not STOPPING or worker.suspicion is not None
         reason = ExitReason.CLOSED if failure is None else _REASONS[failure.kind]
+        self._take_back(worker)
         self.roster.kill(worker, self._now, reason, cause)
         if failure is None:
             assert worker.task is None  # I10
@@ -294,6 +308,8 @@ class Staffing(Queueing):
         if worker.pid is None:
             self._kill(worker, failure)
         else:
+            # First: it may answer its task, and go on with another, before it hears of this.
+            self._take_back(worker)
             self.roster.condemn(worker, failure, self._now)
             self._refresh_health()
 
@@ -309,7 +325,13 @@ class Staffing(Queueing):
         started = worker.may_have_started(last_started)
         return dataclasses.replace(worker.suspicion, stack=stack, started=started)
 
-    def _bury(self, worker: Worker) -> None:
+    def _bury(self, worker: Worker, last_started: int | None = None) -> None:
+        while worker.tray:
+            # It was taken as the tray was being emptied, or the answer before it is lost.
+            started = last_started != worker.noted
+            failure = self._failure(FailureKind.DIED, worker, stage="busy", started=started)
+            self._fail_or_rerun(worker.tray.popleft(), failure)
+        self._clear_tray(worker)
         self.roster.bury(worker)
         reason = worker.reason or ExitReason.DIED
         self.ledger.exits[reason] += 1

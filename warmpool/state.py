@@ -45,6 +45,8 @@ class Settings:
     forwards_logs: bool = False
     is_observed: bool = False
     """Whether there is somebody who wants to be told of everything."""
+    lays_out: bool = False
+    """Whether workers have trays: see :mod:`warmpool.trays`."""
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
@@ -175,7 +177,7 @@ class PoolState:
 
     def _wind_down(self) -> None:
         """Send home the workers that no task can need any more; at last, end."""
-        if self.phase is DRAINING and not self.book.queue:
+        if self.phase is DRAINING and not (self.book.queue or self.roster.has_trays):
             for worker in self.roster.in_states(JUST_IDLE):
                 self._stop(worker, ExitReason.CLOSED)
             if not self.book.tasks:

@@ -38,6 +38,7 @@ from warmpool import forkguard
 from warmpool.answer import Answer, Waiters, supervise
 from warmpool.census import Census
 from warmpool.core import Core
+from warmpool.dispatching import Dispatcher
 from warmpool.errors import PoolBroken, PoolClosed, WarmpoolError
 from warmpool.failures import to_error
 from warmpool.fleet import Fleet
@@ -100,7 +101,12 @@ class Supervisor:
             self._loop, launcher, self._handle, self.inbox.post, self._report_failure
         )
         self._fleet = Fleet(
-            self._loop, self._starts, initializer, self._handle, self._helpers.relay.pass_on
+            self._loop,
+            self._starts,
+            initializer,
+            self._handle,
+            self._helpers.relay.pass_on,
+            lambda tasks: self._settler.take_back(tasks),
         )
         self.parkers = Parkers()
         self.lender = Lender(
@@ -271,7 +277,7 @@ class Supervisor:
         fleet, report = self._fleet, self._helpers.log
         return {
             ev.StartWorker: lambda command: fleet.start(command.worker),
-            ev.DispatchTask: self._dispatch,
+            **Dispatcher(self._settler, fleet, self._follow_ups.append).actions,
             ev.StopWorker: lambda command: fleet.stop(command.worker),
             ev.TakeStack: self._take_stack,
             ev.ReadHeartbeats: self._read_heartbeats,
@@ -291,14 +297,6 @@ class Supervisor:
         }
 
     # ------------------------------------------------------------------ commands about workers
-
-    def _dispatch(self, command: ev.DispatchTask) -> None:
-        submission = self._settler.hand_over(command.task, self._fleet.pid(command.worker))
-        if submission is not None:
-            self._fleet.run(command.worker, command.task, submission.payload)
-        else:
-            # The caller cancelled it in this instant.
-            self._follow_ups.append(ev.TaskCancelled(command.task))
 
     def _take_stack(self, command: ev.TakeStack) -> None:
         taken = self._fleet.take_stack(command.worker, command.task)

@@ -34,6 +34,12 @@ class Task:
     started_at: float = 0.0
     kill_requested: bool = False
     """Its owner wants it killed, after a grace."""
+    was_laid_out: bool = False
+    """Whether it came, or comes, to its worker by the tray."""
+    is_withdrawn: bool = False
+    """Its owner does not want it, unless it has begun."""
+    end_requested: ev.TaskKillRequested | None = None
+    """Its owner wants it killed, and it was in a tray: it may have started, or not."""
 
     def may_rerun(self, failure: ev.Failure) -> bool:
         """Whether it is run again after this failure; counts the run.

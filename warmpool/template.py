@@ -23,6 +23,7 @@ from warmpool.errors import TemplateFailed
 from warmpool.making import make_process
 from warmpool.plan import News, Plan
 from warmpool.spawning import Spawn
+from warmpool.tray import Tray
 from warmpool.upbringing import Unfit, Upbringing
 
 ANSWER_PATIENCE = 10.0
@@ -209,7 +210,7 @@ class TemplateMethod:
     def _make(self, spawn: Spawn) -> TemplateProcess:
         plan = self._plan
 
-        def start(early: Early, data: Connection) -> BaseProcess:
+        def start(early: Early, data: Connection, _tray: Tray | None) -> BaseProcess:
             title = f"warmpool: {plan.pool} template"
             boot = preloading.Boot(early, data, title)
             return spawn.start_at(preloading.main, boot, f"{plan.pool}-template")

@@ -85,9 +85,7 @@ class Submitting(Executor):
         """
         config.check_count("chunksize", chunksize, least=1)
         config.check_count("buffersize", buffersize, least=1, optional=True)
-        return mapping.results(
-            self.submit, fn, zip(*iterables, strict=False), timeout, chunksize, buffersize
-        )
+        return mapping.results(self.submit, fn, iterables, timeout, chunksize, buffersize)
 
 
 class TaskView(Submitting):

@@ -76,12 +76,20 @@ class Reader:
 
     def feed(self, data: bytes | memoryview) -> list[Message]:
         """Take in what has arrived and give the messages that are now complete."""
-        if self._head is None and not self._start and len(data) >= HEADER.size:
-            # Nearly always exactly one message arrives.
-            kind, task, length = HEADER.unpack_from(data)
-            if len(data) == HEADER.size + length and kind in self._kinds:
-                return [(kind, task, bytes(data[HEADER.size :]))]
-        return self._feed(memoryview(data))
+        if self._head is not None or self._start or self.broken is not None:
+            return self._feed(memoryview(data))
+        # Nearly always whole messages arrive.
+        messages: list[Message] = []
+        at, end = 0, len(data)
+        while (body := at + HEADER.size) <= end:
+            kind, task, length = HEADER.unpack_from(data, at)
+            if body + length > end or kind not in self._kinds:
+                break
+            at = body + length
+            messages.append((kind, task, bytes(data[body:at])))
+        if at < end:
+            messages += self._feed(memoryview(data)[at:])
+        return messages
 
     def _feed(self, view: memoryview) -> list[Message]:
         messages: list[Message] = []

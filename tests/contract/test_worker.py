@@ -21,7 +21,7 @@ from tests.helpers import inspect, processes, tasks
 from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
-from warmpool import WarmPool, WorkerDied
+from warmpool import WarmPool, WorkerDied, tray
 
 MakePool = Callable[..., WarmPool]
 RunHost = Callable[..., Host]
@@ -116,6 +116,9 @@ def test_an_ended_pool_lets_go_of_its_initargs(make_pool: MakePool, start_method
 
 # ------------------------------------------------------------------------------- its descriptors
 
+CHANNELS = 2 + tray.AVAILABLE
+"""Data channel, lifeline and, where there are any, tray."""
+
 
 def test_a_worker_holds_its_own_ends_and_nobody_elses(
     make_pool: MakePool, gate: Gate, start_method: str
@@ -135,8 +138,9 @@ def test_a_worker_holds_its_own_ends_and_nobody_elses(
     sockets = [_ends(pid, "socket:") for pid in pids]
     recorders = [_ends(pid, "/memfd:") for pid in pids]
     for pid, held in zip(pids, sockets, strict=True):
-        assert len(held) == 2, "not just the ends of its two channels"
-        assert not held & ours, "an end of its host's"
+        assert len(held) == CHANNELS, "not just the ends of its channels"
+        # Its host has the end of its tray as well, to take back what lies there.
+        assert len(held & ours) == int(tray.AVAILABLE), "an end of its host's"
         kinds = set(processes.descriptors(pid).values())
         assert not {kind for kind in kinds if "eventpoll" in kind or "pidfd" in kind}
     for kind in (sockets, recorders):
@@ -166,7 +170,7 @@ def test_what_a_worker_runs_inherits_no_descriptor(make_pool: MakePool, start_me
     descriptors = {int(word) for word in listing.split()}
     pid = pool.submit(tasks.own_pid).result(BOUND)
     channels = {fd for fd, to in processes.descriptors(pid).items() if to.startswith("socket:")}
-    assert len(channels) == 2
+    assert len(channels) == CHANNELS
     assert not channels & descriptors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -12,6 +12,7 @@ from tests.helpers import faults, tasks
 from tests.helpers.gate import Gate, hold
 from tests.helpers.waiting import BOUND, until
 from warmpool import PoolSaturated, WarmPool, WorkerDied
+from warmpool.notices import TaskQueued
 
 MakePool = Callable[..., WarmPool]
 
@@ -155,3 +156,32 @@ def test_chunks_are_tasks(shared_pool: WarmPool, chunksize: int, calls: int) -> 
     before = shared_pool.stats().tasks_submitted
     assert list(shared_pool.map(tasks.echo, range(6), chunksize=chunksize)) == list(range(6))
     assert shared_pool.stats().tasks_submitted == before + calls
+
+
+def raise_stop_iteration(number: int) -> int:
+    if number == 2:
+        raise StopIteration("not the end of anything")
+    return number
+
+
+@pytest.mark.parametrize("iterables", [(range(5),), (range(5), [0] * 5)])
+def test_a_stop_iteration_of_the_function_does_not_cut_the_results_short(
+    shared_pool: WarmPool, iterables: tuple[Sequence[int], ...]
+) -> None:
+    function = raise_stop_iteration if len(iterables) == 1 else raise_stop_iteration_of_two
+    results = shared_pool.map(function, *iterables, chunksize=4)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(results)
+
+
+def raise_stop_iteration_of_two(number: int, _other: int) -> int:
+    return raise_stop_iteration(number)
+
+
+def test_a_chunk_is_called_by_the_name_of_its_function(make_pool: MakePool) -> None:
+    notices: list[object] = []
+    pool = make_pool(1, on_event=notices.append)
+    assert list(pool.map(abs, range(4), chunksize=2)) == [0, 1, 2, 3]
+    pool.shutdown()
+    names = {notice.name for notice in notices if isinstance(notice, TaskQueued)}
+    assert names == {"abs"}

@@ -23,7 +23,15 @@ class Outside:
     asked: set[int]
     """Those who are to write down their stack."""
     running: dict[int, int]
-    """Which task a worker was sent last, as long as it has not answered it."""
+    """Which task a worker was sent last, or took, as long as it has not answered it."""
+    trays: dict[int, list[int]]
+    """What is laid out for whom."""
+    follow_ups: list[ev.TakenBack | ev.TaskCancelled]
+    """What was found in the trays that were to be emptied, and what was not sent."""
+    sneaks_in: int
+    """After how many that are taken out of a tray the worker takes one."""
+    claimed: set[int]
+    """Tasks that their callers have cancelled, of which the core does not know yet."""
 
     def __init__(self) -> None:
         self.unborn = set()
@@ -32,6 +40,10 @@ class Outside:
         self.stopped = set()
         self.asked = set()
         self.running = {}
+        self.trays = {}
+        self.follow_ups = []
+        self.claimed = set()
+        self.sneaks_in = 1000
 
     def obey_one(self, command: ev.Command) -> None:
         """Do what the core says, if that can be done."""
@@ -49,12 +61,47 @@ class Outside:
         assert worker not in self.killed, "a task goes to a worker that was killed"
         assert worker not in self.stopped, "a task goes to a worker that was asked to leave"
         assert worker not in self.running, "one task at a time"
-        self.running[worker] = command.task
+        assert not self.trays.get(worker), "what is laid out comes first"
+        if command.task in self.claimed:
+            self.follow_ups.append(ev.TaskCancelled(command.task))
+        else:
+            self.give(worker, command.task)
+
+    def give(self, worker: int, task: int) -> None:
+        """It has it now."""
+        self.running[worker] = task
+
+    def lay_out(self, command: ev.LayOut) -> None:
+        worker = command.worker
+        assert worker in self.alive, "a task is laid out for a worker that is not there"
+        assert worker not in self.killed, "a task is laid out for a worker that was killed"
+        for task in command.tasks:
+            if task in self.claimed:
+                self.follow_ups.append(ev.TaskCancelled(task))
+            else:
+                self.trays.setdefault(worker, []).append(task)
+
+    def take_back(self, command: ev.TakeBack) -> None:
+        worker = command.worker
+        assert worker in self.alive
+        found = self.trays.pop(worker, [])
+        if worker not in self.running and len(found) > self.sneaks_in:
+            # Its host takes one out after the other, and the worker one in between.
+            self.running[worker] = found.pop(self.sneaks_in)
+        self.follow_ups.append(ev.TakenBack(worker, tuple(found)))
+
+    def take_next(self, worker: int) -> bool:
+        """A worker that has answered its task takes the next one from its tray, if it has one."""
+        if worker not in self.running and self.trays.get(worker):
+            self.running[worker] = self.trays[worker].pop(0)
+            return True
+        return False
 
     def stop(self, command: ev.StopWorker) -> None:
         worker = command.worker
         assert worker in self.alive, "one that is not there is asked to leave"
         assert worker not in self.running, "one that has a task is asked to leave"
+        assert not self.trays.get(worker), "one that is asked to leave has something in its tray"
         self.stopped.add(worker)
 
     def take_stack(self, command: ev.TakeStack) -> None:
@@ -62,11 +109,11 @@ class Outside:
         assert worker in self.alive, "one that is not there is asked for its stack"
         assert worker not in self.killed
         assert worker not in self.asked
-        assert self.running.get(worker) == command.task
+        assert self.has(worker, command.task)
         self.asked.add(worker)
 
     def interrupt(self, command: ev.InterruptTask) -> None:
-        assert self.running[command.worker] == command.task, "another task is interrupted"
+        assert self.has(command.worker, command.task), "another task is interrupted"
 
     def read_heartbeats(self, command: ev.ReadHeartbeats) -> None:
         assert self.alive.issuperset(command.workers)
@@ -90,6 +137,10 @@ class Outside:
         assert worker in self.alive or worker in self.unborn
         self.forget(worker)
 
+    def has(self, worker: int, task: int | None) -> bool:
+        """Whether the worker has this task, as far as can be known here."""
+        return self.running.get(worker) == task
+
     def forget(self, worker: int) -> None:
         """It is gone."""
         self.unborn.discard(worker)
@@ -98,10 +149,13 @@ class Outside:
         self.stopped.discard(worker)
         self.asked.discard(worker)
         self.running.pop(worker, None)
+        self.trays.pop(worker, None)
 
     ORDERS: ClassVar[dict[type[ev.Command], str]] = {
         ev.StartWorker: "start",
         ev.DispatchTask: "dispatch",
+        ev.LayOut: "lay_out",
+        ev.TakeBack: "take_back",
         ev.StopWorker: "stop",
         ev.TakeStack: "take_stack",
         ev.InterruptTask: "interrupt",

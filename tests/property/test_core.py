@@ -34,6 +34,7 @@ class CoreMachine(RuleBasedStateMachine):
         idle_timeout=st.sampled_from([None, 1.0]),
         lifetime=st.sampled_from([None, 4.0]),
         memory_limit=st.sampled_from([None, 100]),
+        lays_out=st.booleans(),
         seed=st.integers(0, 3),
     )
     def open(
@@ -46,8 +47,11 @@ class CoreMachine(RuleBasedStateMachine):
         idle_timeout,
         lifetime,
         memory_limit,
+        lays_out,
         seed,
     ):
+        if lays_out:
+            max_tasks = max_queue = min_idle = None
         self.world = World(
             Settings(
                 max_workers,
@@ -62,6 +66,7 @@ class CoreMachine(RuleBasedStateMachine):
                 worker_lifetime=lifetime,
                 memory_limit=memory_limit,
                 memory_warning=50,
+                lays_out=lays_out,
             ),
             seed,
         )
@@ -75,6 +80,12 @@ class CoreMachine(RuleBasedStateMachine):
     def submit(self, timeout, queue_timeout, retries, soft_timeout):
         if not self.world.ended:
             self.world.submit(timeout, queue_timeout, retries, soft_timeout)
+
+    @rule(count=st.integers(2, 12), timeout=LIMITS)
+    def submit_many(self, count, timeout):
+        for _ in range(count):
+            if not self.world.ended:
+                self.world.submit(timeout)
 
     @precondition(lambda self: self.world.core.on_loan(9))
     @rule(data=st.data(), timeout=LIMITS)
@@ -157,6 +168,22 @@ class CoreMachine(RuleBasedStateMachine):
     def finish_task(self, data, outcome):
         self.world.done(self._pick(data, self.world.running), outcome)
 
+    @precondition(lambda self: self.world.running)
+    @rule(data=st.data(), outcome=st.sampled_from(ev.Outcome))
+    def run_ahead(self, data, outcome):
+        self.world.run_ahead(self._pick(data, self.world.running), outcome)
+
+    @precondition(lambda self: any(self.world.trays.values()))
+    @rule(data=st.data())
+    def begin(self, data):
+        trays = self.world.trays
+        self.world.begin(self._pick(data, [worker for worker in trays if trays[worker]]))
+
+    @precondition(lambda self: self.world.unheard)
+    @rule(data=st.data())
+    def hear(self, data):
+        self.world.hear(self._pick(data, self.world.unheard))
+
     @precondition(lambda self: self.world.stopped & self.world.alive)
     @rule(data=st.data())
     def stop_as_asked(self, data):
@@ -168,6 +195,9 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def say_anything(self, data):
         worker = self._pick(data, self.world.alive)
+        self.world.hear(worker)
+        if worker not in self.world.alive:
+            return
         task = data.draw(st.integers(0, 4))
         event = data.draw(
             st.sampled_from(

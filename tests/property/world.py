@@ -25,6 +25,8 @@ class World(Outside):
         self.recorded: dict[int, int] = {}
         self.noted: dict[int, int] = {}
         """What those who were asked for their stack have started."""
+        self.unheard: dict[int, list[ev.TaskDone]] = {}
+        """What workers have answered that went on with what is in their trays."""
         self.answers: dict[int, list[ev.Command]] = {}
         self.specs: dict[int, ev.TaskSpec] = {}
         self.cancelled: set[int] = set()
@@ -53,6 +55,8 @@ class World(Outside):
         """Tell the core, obey it, and check everything that must always be true."""
         commands = self.core.handle(event, self.now)
         self.obey(commands)
+        while self.follow_ups:
+            self.say(self.follow_ups.pop(0))
         while self.prompt and self.asked:
             worker = min(self.asked)
             self.give_stack(worker, self.noted.get(worker, 0))
@@ -116,11 +120,13 @@ class World(Outside):
         stack: str | None = None,
     ) -> None:
         """It is gone; its flight recorder says this task, or else the last that it had answered."""
+        self.hear(worker)
         started = self.recorded.get(worker, 0) if started is None else started
+        left = tuple(self.trays.pop(worker, ()))
         self.alive.discard(worker)
         self.asked.discard(worker)
         self.running.pop(worker, None)
-        self.say(ev.WorkerExited(worker, code, started, stack))
+        self.say(ev.WorkerExited(worker, code, started, stack, left=left))
 
     def spawn(self, worker: int) -> None:
         self.unborn.discard(worker)
@@ -133,8 +139,42 @@ class World(Outside):
         self.say(ev.WorkerStartFailed(worker, failure))
 
     def done(self, worker: int, outcome: ev.Outcome = ev.Outcome.RETURNED) -> None:
+        self.run_ahead(worker, outcome)
+        self.hear(worker)
+
+    def run_ahead(self, worker: int, outcome: ev.Outcome = ev.Outcome.RETURNED) -> None:
+        """It answers, and goes on with what is laid out for it before anybody hears of that."""
         task = self.recorded[worker] = self.running.pop(worker)
-        self.say(ev.TaskDone(worker, task, outcome, b"payload"))
+        answer = ev.TaskDone(worker, task, outcome, b"payload")
+        self.unheard.setdefault(worker, []).append(answer)
+
+    def hear(self, worker: int) -> None:
+        """Its answers are read."""
+        answers = self.unheard.get(worker, [])
+        while answers:
+            self.say(answers.pop(0))
+        self.unheard.pop(worker, None)
+
+    def has(self, worker: int, task: int | None) -> bool:
+        if self.unheard.get(worker) or super().has(worker, task):
+            return True
+        emptied = [
+            task
+            for found in self.follow_ups
+            if isinstance(found, ev.TakenBack) and found.worker == worker
+            for task in found.tasks
+        ]
+        return worker not in self.running and [*emptied, *self.trays.get(worker, ())][:1] == [task]
+
+    def give(self, worker: int, task: int) -> None:
+        if self.core.settings.lays_out:
+            self.trays.setdefault(worker, []).append(task)
+        else:
+            super().give(worker, task)
+
+    def begin(self, worker: int) -> bool:
+        """It takes the next task from its tray, if it has nothing to do and something is there."""
+        return self.take_next(worker)
 
     def warm(self, worker: int) -> None:
         """All that it takes to get a worker warm."""
@@ -181,6 +221,7 @@ class World(Outside):
 
     def dispatch(self, command: ev.DispatchTask) -> None:
         super().dispatch(command)
+        assert not self.unheard.get(command.worker)
         assert not self.answers[command.task]
 
     def take_stack(self, command: ev.TakeStack) -> None:
@@ -261,6 +302,10 @@ class World(Outside):
         """
         for step in range(1000):
             self.reap()
+            for worker in sorted(self.unheard):
+                self.hear(worker)
+            for worker in sorted(self.trays):
+                self.begin(worker)
             if not self.unanswered():
                 return
             deadline = self.core.next_deadline()
@@ -286,8 +331,12 @@ class World(Outside):
                 self.say(ev.WorkerGreeted(worker))
             for worker in sorted(self.in_state(State.INITIALIZING)):
                 self.say(ev.WorkerReady(worker))
+            for worker in sorted(self.trays):
+                self.begin(worker)
             for worker in sorted(self.running):
                 self.done(worker)
+            for worker in sorted(self.unheard):
+                self.hear(worker)
             settings = self.core.settings
             least = settings.max_workers if settings.min_idle is None else settings.min_idle
             if self.core.phase is not Phase.OPEN or (

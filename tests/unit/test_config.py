@@ -8,7 +8,7 @@ import multiprocessing
 
 import pytest
 
-from warmpool import WarmPool, config, payload
+from warmpool import WarmPool, config, payload, tray
 from warmpool.config import TaskOptions
 from warmpool.state import Settings
 
@@ -145,7 +145,7 @@ def test_defaults():
         if name in inspect.signature(config.settings).parameters
     }
     settings = config.settings(**given)
-    assert settings == Settings(settings.max_workers)
+    assert settings == Settings(settings.max_workers, lays_out=tray.AVAILABLE)
     assert settings.max_workers == config.usable_cpus() >= 1
     assert config.start_method_name(None, None) in multiprocessing.get_all_start_methods()
     assert config.start_method_name(None, multiprocessing.get_context("spawn")) == "spawn"

@@ -65,6 +65,7 @@ def launcher(method, reports):
         "pickle",
         1.0,
         None,
+        False,
         lambda worker, outcome: reports.put((worker, str(outcome))),
         News(lambda _watch: None, lambda _error, _consequence: None),
     )

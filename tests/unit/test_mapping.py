@@ -30,12 +30,12 @@ class Submitter:
         return future
 
 
-def run(submit, calls, timeout=None, chunksize=1, buffersize=None):
-    return mapping.results(submit, lambda x: x * 10, calls, timeout, chunksize, buffersize)
+def run(submit, items, timeout=None, chunksize=1, buffersize=None):
+    return mapping.results(submit, lambda x: x * 10, (items,), timeout, chunksize, buffersize)
 
 
 def numbers(count):
-    return ((n,) for n in range(count))
+    return iter(range(count))
 
 
 @pytest.mark.parametrize("chunksize", [1, 2, 3, 7, 100])
@@ -43,6 +43,14 @@ def test_results_come_in_order(chunksize):
     submit = Submitter()
     assert list(run(submit, numbers(7), chunksize=chunksize)) == [n * 10 for n in range(7)]
     assert len(submit.futures) == -(-7 // chunksize)
+
+
+def test_items_of_several_iterables_go_together_as_long_as_all_have_some():
+    submit = Submitter()
+    results = mapping.results(submit, pow, (range(5), itertools.repeat(2)), None, 3, None)
+    assert list(results) == [0, 1, 4, 9, 16]
+    assert list(mapping.results(submit, pow, (), None, 3, None)) == []
+    assert len(submit.futures) == 2
 
 
 def test_everything_is_submitted_before_the_first_result_is_asked_for():
@@ -53,7 +61,7 @@ def test_everything_is_submitted_before_the_first_result_is_asked_for():
 
 def test_a_buffer_bounds_what_is_submitted_ahead_so_that_inputs_may_be_endless():
     submit = Submitter()
-    results = run(submit, ((n,) for n in itertools.count()), buffersize=3)
+    results = run(submit, itertools.count(), buffersize=3)
     assert list(itertools.islice(results, 10)) == [n * 10 for n in range(10)]
     assert len(submit.futures) <= 13
 
@@ -85,7 +93,7 @@ def test_a_timeout_cancels_the_rest():
 
 def test_an_input_that_raises_cancels_what_was_submitted():
     def inputs():
-        yield (1,)
+        yield 1
         raise LookupError
 
     submit = Submitter(hold_from=0)

@@ -1,0 +1,254 @@
+"""What is laid out for whom, and when it is taken back, told as stories; and the tray itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.property.world import World
+from warmpool import events as ev
+from warmpool import tray, wire
+from warmpool.events import FailureKind
+from warmpool.lifecycle import State
+from warmpool.state import Settings
+from warmpool.trays import MOST, PATIENCE
+
+
+def a_world(workers=1, **settings) -> World:
+    settings = {"heartbeat_timeout": None, "lays_out": True, **settings}
+    world = World(Settings(workers, **settings))
+    world.warm_all()
+    return world
+
+
+def work(world, worker, count=1):
+    """It does so many tasks, and is heard each time."""
+    for _ in range(count):
+        world.begin(worker)
+        world.done(worker)
+
+
+def laid(world, worker):
+    """What is laid out for it, beside the task that it has."""
+    return list(world.core.roster.workers[worker].tray)
+
+
+def settled(world):
+    return {task for task, given in world.answers.items() if given}
+
+
+def test_nothing_is_laid_out_before_a_worker_was_quick():
+    world = a_world()
+    for _ in range(40):
+        world.submit()
+    assert laid(world, 1) == []
+    work(world, 1)
+    assert laid(world, 1) == [3, 4]
+
+
+def test_a_quick_worker_gets_more_each_time_and_not_without_end():
+    world, most = a_world(), 0
+    for _ in range(600):
+        world.submit()
+    for _ in range(300):
+        work(world, 1)
+        most = max(most, len(laid(world, 1)))
+    assert most == MOST
+
+
+def test_a_slow_worker_gets_nothing():
+    world = a_world()
+    for _ in range(40):
+        world.submit()
+    world.begin(1)
+    world.now += 2 * PATIENCE
+    world.done(1)
+    assert laid(world, 1) == []
+
+
+def test_others_have_their_share():
+    world = a_world(2)
+    for _ in range(10):
+        world.submit()
+    work(world, 2, 3)
+    waiting = len(world.core.book.queue)
+    assert 0 < len(laid(world, 2)) <= waiting
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [ev.TaskSpec(90, size=ev.SMALL + 1), ev.TaskSpec(90, queue_timeout=5.0)],
+    ids=["large", "impatient"],
+)
+def test_some_tasks_wait_in_the_queue(spec):
+    world = a_world()
+    for _ in range(3):
+        world.submit()
+    world.specs[90], world.answers[90] = spec, []
+    world.say(ev.TaskSubmitted(spec))
+    for _ in range(20):
+        world.submit()
+    while 90 in world.core.book.queue:
+        assert 90 not in laid(world, 1)
+        work(world, 1)
+    assert world.core.roster.workers[1].task == 90
+
+
+def test_nothing_is_laid_out_behind_what_goes_another_way():
+    world = a_world()
+    spec = ev.TaskSpec(90, size=ev.SMALL + 1)
+    world.submit()
+    world.specs[90], world.answers[90] = spec, []
+    world.say(ev.TaskSubmitted(spec))
+    for _ in range(20):
+        world.submit()
+    work(world, 1)
+    assert world.core.roster.workers[1].task == 90
+    assert laid(world, 1) == []
+    work(world, 1)
+    assert laid(world, 1)
+
+
+def test_what_is_not_done_soon_is_taken_back_and_done_by_another():
+    world = a_world(2)
+    for _ in range(30):
+        world.submit()
+    work(world, 2, 4)
+    stuck = laid(world, 2)
+    assert stuck
+    world.begin(2)
+    world.pass_time(PATIENCE)
+    assert laid(world, 2) == []
+    assert list(world.core.book.queue)[: len(stuck)] == stuck
+    while world.core.book.queue or not settled(world) >= set(stuck):
+        work(world, 1)
+    assert world.core.roster.workers[2].state is State.BUSY
+
+
+def test_who_has_nothing_to_do_gets_what_is_laid_out_for_others():
+    world = a_world(2)
+    for _ in range(30):
+        world.submit()
+    work(world, 2, 6)
+    world.begin(2)
+    left = laid(world, 2)
+    assert left
+    while not settled(world) >= set(left):
+        work(world, 1)
+    assert laid(world, 2) == []
+    assert world.core.roster.workers[2].state is State.BUSY
+
+
+def test_a_task_that_was_taken_back_from_a_worker_believed_to_have_it_counts_as_never_begun():
+    world = a_world(2)
+    task = world.submit()
+    # In the tray of the worker, which has not come to it.
+    world.say(ev.TakenBack(2, tuple(world.trays.pop(2))))
+    again = world.core.book.tasks[task]
+    assert (again.runs, again.worker is None) == (1, False)
+    assert world.core.ledger.waits.count == 1
+    world.heal()
+    assert settled(world) == {task}
+
+
+def test_a_worker_that_dies_leaves_its_tray_to_the_others():
+    world = a_world(2)
+    tasks = [world.submit() for _ in range(30)]
+    work(world, 2, 4)
+    left = laid(world, 2)
+    world.begin(2)
+    running = world.running[2]
+    world.exit(2, -9, running)
+    assert world.failure(running).kind is FailureKind.DIED
+    for _ in range(40):
+        if world.running or any(world.trays.values()):
+            work(world, 1)
+    assert settled(world) == set(tasks)
+    assert all(world.answers[task][0].outcome is ev.Outcome.RETURNED for task in left)
+
+
+def test_closing_fails_what_is_laid_out_at_once():
+    world = a_world()
+    for _ in range(30):
+        world.submit()
+    work(world, 1, 4)
+    waiting = laid(world, 1)
+    world.begin(1)
+    world.say(ev.CloseRequested(5.0))
+    assert waiting
+    assert all(world.failure(task).kind is FailureKind.POOL_CLOSED for task in waiting)
+    world.done(1)
+    world.exit(1, 0)
+    assert world.ended
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_withdrawing_drops_what_the_worker_has_not_taken(has_begun):
+    world = a_world()
+    for _ in range(30):
+        world.submit()
+    work(world, 1, 4)
+    task = laid(world, 1)[0]
+    if has_begun:
+        world.begin(1)
+        world.run_ahead(1)
+        world.begin(1)
+        assert world.running[1] == task
+    world.say(ev.TaskWithdrawn(task))
+    assert (world.answers[task] == [ev.DropTask(task)]) is not has_begun
+    world.heal()
+    assert len(world.answers[task]) == 1
+
+
+def test_a_task_to_be_killed_that_was_begun_unheard_costs_its_worker():
+    world = a_world()
+    for _ in range(30):
+        world.submit()
+    work(world, 1, 4)
+    task = laid(world, 1)[0]
+    world.begin(1)
+    world.run_ahead(1)
+    world.begin(1)
+    world.say(ev.TaskKillRequested(task))
+    assert not world.killed, "it is not known that it has begun"
+    world.hear(1)
+    assert world.killed == {1}
+    assert world.failure(task).kind is FailureKind.KILL_REQUESTED
+
+
+# ------------------------------------------------------------------------------- the tray
+
+needs_trays = pytest.mark.skipif(not tray.AVAILABLE, reason="there are no trays here")
+
+
+@pytest.fixture
+def a_tray():
+    made = tray.Tray()
+    yield made
+    made.close()
+
+
+@needs_trays
+def test_what_is_put_in_comes_out_once_in_order_on_either_side(a_tray):
+    for task in range(1, 6):
+        assert a_tray.put(task, b"x" * ev.SMALL)
+    with open(a_tray.theirs.fileno(), "rb", buffering=0, closefd=False) as end:
+        frame = end.read(1 << 16)
+    assert wire.HEADER.unpack_from(frame) == (wire.RUN, 1, ev.SMALL)
+    assert frame[wire.HEADER.size :] == b"x" * ev.SMALL
+    assert a_tray.take_back() == (2, 3, 4, 5)
+    assert a_tray.take_back() == ()
+
+
+@needs_trays
+def test_a_full_tray_says_so_and_holds_as_many_as_are_ever_laid_out(a_tray):
+    task = 0
+    while a_tray.put(task + 1, b""):
+        task += 1
+    assert task >= MOST
+    assert a_tray.take_back() == tuple(range(1, task + 1))
+
+
+@needs_trays
+def test_an_empty_body_is_a_task_too(a_tray):
+    assert a_tray.put(7, b"")
+    assert a_tray.take_back() == (7,)
