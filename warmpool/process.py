@@ -32,6 +32,9 @@ from warmpool.tray import Tray
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
 
+_EXIT_CODE = 49
+"""Which field of /proc/PID/stat the exit status is, after the name: see proc(5)."""
+
 _STATUS = struct.Struct("=q")  # What the parent of the process writes into the sentinel.
 
 
@@ -210,6 +213,10 @@ class WorkerProcess:
         return getattr(self._process, "_closed", False) is True
 
     def _collect_from_server(self) -> bool:
+        if self._exitcode is None:
+            self._exitcode = self._status_of_the_unreaped()
+        if self._exitcode is not None:
+            return True
         # Not by Process.exitcode: for a status that a killed server never wrote it says 255.
         if self._is_closed():
             return True
@@ -226,6 +233,21 @@ class WorkerProcess:
             known = popen.returncode
             self._exitcode = None if known == 255 else known
         return True
+
+    def _status_of_the_unreaped(self) -> int | None:
+        """What the kernel says of it as long as its parent has not reaped it; None if nothing."""
+        # Sooner than its parent, which has to be woken up first, and may be stopped.
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            status = int(fields[_EXIT_CODE]) if fields[:1] == [b"Z"] else 0
+            # What was read is another's if the worker had been reaped by then. It had not if it has
+            # not now: who waits to be reaped still takes signals.
+            signal.pidfd_send_signal(self.watch, 0)
+        except (OSError, AttributeError, IndexError, ValueError):
+            return None
+        # 0 is also what those are told who may not know.
+        return os.waitstatus_to_exitcode(status) if status else None
 
     @property
     def exitcode(self) -> int | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import inspect, processes, tasks
+from tests.helpers import faults, inspect, processes, tasks
 from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
@@ -268,3 +268,24 @@ def test_a_lost_exit_status_costs_the_status_only(
     assert "Traceback" not in host.stderr
     host.wait_deserted()
     assert host.temporary_files() == []
+
+
+@pytest.mark.parametrize("fault", ["exits_with_3", "dies_of_sigkill"])
+def test_an_exit_status_is_known_before_the_workers_parent_tells(
+    make_pool: MakePool, gate: Gate, start_method: str, fault: str
+) -> None:
+    """It may be slow, or stopped, and the caller need not wait for it."""
+    pool = make_pool(1)
+    future = pool.submit(tasks.hold_and, gate, fault)
+    parent = processes.parent(gate.arrived())
+    assert parent is not None
+    if parent != os.getpid():
+        os.kill(parent, signal.SIGSTOP)
+    try:
+        gate.open()
+        error = outcome(future)
+    finally:
+        if parent != os.getpid():
+            os.kill(parent, signal.SIGCONT)
+    assert isinstance(error, WorkerDied)
+    assert error.exitcode == faults.FAULTS[fault].exitcode

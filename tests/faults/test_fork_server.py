@@ -49,9 +49,9 @@ def test_workers_and_tasks_outlive_their_fork_server(
     future = pool.submit(faults.exits_with_3)
     error = outcome(future)
     assert isinstance(error, WorkerDied)
-    # Nobody is left who could tell its exit status.
-    assert error.exitcode is None
-    assert "unknown" in str(error)
+    # Nobody is left who could tell its exit status, but for the kernel, for a moment.
+    assert error.exitcode in (None, 3)
+    assert ("unknown" in str(error)) is (error.exitcode is None)
     assert pool.submit(tasks.own_pid).result(BOUND) not in (idle, busy)
     assert _server() != server
     gate.open()

@@ -310,11 +310,11 @@ def test_workers_and_tasks_outlive_their_template(
     template = template_of(busy)
     os.kill(template, signal.SIGKILL)
     processes.wait_gone(template)
-    # Deaths of its workers are seen without it, if not what they died of.
+    # Deaths of its workers are seen without it, if not always what they died of.
     os.kill(dying, signal.SIGKILL)
     error = outcome(second)
     assert isinstance(error, WorkerDied)
-    assert error.exitcode is None
+    assert error.exitcode in (None, -signal.SIGKILL)
     # The next worker has another template.
     third = pool.submit(tasks.own_pid).result(BOUND)
     assert template_of(third) not in (template, 1)

@@ -436,10 +436,10 @@ def test_workers_and_tasks_outlive_their_zygote(
     os.kill(zygote, signal.SIGKILL)
     processes.wait_gone(zygote)
     assert pool.submit(tasks.own_pid).result(BOUND) == idle
-    # Their deaths are still seen; nobody is left who could tell their exit status.
+    # Their deaths are still seen; their exit status the kernel may tell, for a moment.
     error = outcome(pool.submit(faults.exits_with_3))
     assert isinstance(error, WorkerDied)
-    assert error.exitcode is None
+    assert error.exitcode in (None, 3)
     # And replaced, out of a new zygote.
     replacement = pool.submit(tasks.own_pid).result(BOUND)
     assert replacement not in (idle, busy)
