@@ -318,8 +318,10 @@ class Fleet:
             out_of_memory=exitcode == -signal.SIGKILL and self._oom.has_grown,
             left=left,
         )
-        self._release(held)
-        self._handle(exited)
+        try:
+            self._handle(exited)  # First: somebody may wait for it.
+        finally:
+            self._release(held)
 
     def _collect_later(self, worker: int, held: Held, now: float, give_up_at: float) -> None:
         """The status is late (I5): look again when it comes."""

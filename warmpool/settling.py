@@ -77,6 +77,9 @@ class Settler:
         else:
             future.settle_raised(command.payload, now)
         self._announce(future)
+        if failure is not None:
+            # At once: next a line is logged and a worker started, by threads that want the GIL too.
+            self.unpark()
 
     def complete(self, answered: list[tuple[TaskFuture[Any], int, bytes]]) -> None:
         """Settle, and tell everybody, where a reader may have been interrupted before it had.

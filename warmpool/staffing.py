@@ -259,11 +259,13 @@ class Staffing(Trays):
         task = None if worker.task is None else self._end_run(worker)
         if started or self.roster.proved_itself(worker, self._now):
             self.roster.slots[worker.slot].failures = 0
+            if task is not None:
+                self._fail_or_rerun(task, failure)  # First: somebody waits for it.
             self._out.append(ev.ReportFailure(failure, "it is replaced"))
         else:
             self._start_failed(worker, failure)
-        if task is not None:
-            self._fail_or_rerun(task, failure)
+            if task is not None:
+                self._fail_or_rerun(task, failure)
         self._bury(worker, event.last_started)
 
     def _kill(
