@@ -1,0 +1,72 @@
+"""What a host holds: descriptors, threads, processes, memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.helpers import processes
+
+PATIENCE = 10.0
+"""Seconds that the last threads and processes of closed pools have to be gone."""
+MEMORY_SLACK = 24 << 20
+"""Bytes that a host may grow by between two calm moments. One forgotten worker, template or result
+of a few MiB for each phase adds up to more; what the allocator keeps does not."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What there is at one calm moment."""
+
+    things: Counter[str]
+    memory: int
+
+    def more_than(self, other: Holding) -> list[str]:
+        """What is there beside what was then."""
+        found = [
+            f"{count} more of {thing}" for thing, count in (self.things - other.things).items()
+        ]
+        if self.memory > other.memory + MEMORY_SLACK:
+            found.append(f"{(self.memory - other.memory) >> 20} MiB more")
+        return found
+
+
+def members() -> list[int]:
+    """The other processes of this session, but for the standard library's resource tracker."""
+    others = (pid for pid in processes.session_members(os.getsid(0)) if pid != os.getpid())
+    return [pid for pid in others if "resource_tracker" not in processes.command_line(pid)]
+
+
+def take() -> Holding:
+    """Look around."""
+    gc.collect()
+    things: Counter[str] = Counter()
+    for to in processes.descriptors(os.getpid()).values():
+        things[f"descriptor of {re.sub(r'[0-9]+', '#', to)}"] += 1
+    for thread in threading.enumerate():
+        things[f"thread {re.sub(r'[0-9]+', '#', thread.name)}"] += 1
+    for pid in members():
+        things[f"process {processes.command_line(pid)}"] += 1
+    return Holding(things, _resident())
+
+
+def settled(than: Holding | None) -> tuple[Holding, list[str]]:
+    """What there is, and what of it is too much, once that does not get less any more."""
+    give_up_at = time.monotonic() + PATIENCE
+    while True:
+        now = take()
+        surplus = now.more_than(than) if than is not None else list(map(str, members()))
+        if not surplus or time.monotonic() >= give_up_at:
+            return now, surplus
+        time.sleep(0.05)
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
