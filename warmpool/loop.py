@@ -151,11 +151,13 @@ class Loop:
     def mute(self, descriptor: int) -> None:
         """Do not report that a watched descriptor is readable, until :meth:`unmute`.
 
-        Errors, and the other side's end, are reported all the same.
+        Errors, and the other side's end, are reported all the same, but once.
         """
-        # Not by the selector, which refuses that, and takes ten times as long.
+        # Not by the selector, which refuses that, and takes ten times as long. Once: whoever has
+        # it muted may be unable to do anything about that end before he unmutes it, and epoll would
+        # report it at each call.
         assert self._raw is not None
-        self._raw.modify(descriptor, 0)
+        self._raw.modify(descriptor, select.EPOLLONESHOT)
 
     def unmute(self, descriptor: int) -> None:
         """Report again."""

@@ -13,11 +13,12 @@ from concurrent.futures import as_completed, wait
 
 import pytest
 
-from tests.helpers import faults, tasks
+from tests.helpers import faults, processes, tasks
 from tests.helpers.gate import hold
 from tests.helpers.waiting import BOUND, until
 from warmpool import PoolClosed, ProtocolError, SoftTimeout, TaskTimeout, WorkerDied
 from warmpool.core import Core
+from warmpool.fleet import Fleet
 from warmpool.turns import LONGEST_ANSWER, Turn
 
 
@@ -251,6 +252,41 @@ def test_an_answer_counts_though_its_reader_was_met_in_the_middle_of_reading(mak
         os.kill(future._pid, signal.SIGKILL)
         pool.stats()
         assert not future.done(), "the dead worker's last words are not all there yet"
+        go_on.set()
+    assert got == [future.info.pid]
+
+
+def test_the_end_of_a_channel_that_somebody_is_reading_is_reported_once(make_pool, monkeypatch):
+    """epoll reports it whatever it is asked for, again and again: the supervisor would spin."""
+    reports = []
+    real = Fleet._on_data
+
+    def on_data(fleet, worker, ready):
+        reports.append(ready)
+        real(fleet, worker, ready)
+
+    monkeypatch.setattr(Fleet, "_on_data", on_data)
+    pool = make_pool(1)
+    future = submit_with_turn(pool, os.getpid)
+    turn = future.__dict__["_turn"]
+    receive, size, flags = turn._permits[-1]
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def receive_slowly(size, flags):
+        data = receive(size, flags)
+        stuck.set()
+        assert go_on.wait(BOUND)
+        return data
+
+    turn._permits[-1] = (receive_slowly, size, flags)
+    with in_thread(future.result, BOUND) as got:
+        assert stuck.wait(BOUND)
+        before = len(reports)
+        os.kill(future._pid, signal.SIGKILL)
+        processes.wait_gone(future._pid)
+        for _ in range(50):
+            pool.stats()  # A turn of the loop, at least.
+        assert len(reports) - before < 5
         go_on.set()
     assert got == [future.info.pid]
 
