@@ -65,6 +65,7 @@ class TemplateProcess:
         self.link = forking.Link(data)
         self.is_retired = False
         self._told = False
+        self._was_killed = False
 
     def await_answer(self, status: int) -> None:
         """See :class:`warmpool.forking.Forker`.
@@ -75,8 +76,14 @@ class TemplateProcess:
         watch = self._held.process.watch
         ready = wait([status, watch], self._patience) or wait([status, watch], 0)
         if not ready:
-            self._told = True
+            self._told = self._was_killed = True
             raise self._held.hung(f"has not forked a worker within {self._patience:.4g} s")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is dead, or will be in a moment: it must not be asked any more."""
+        # A death by SIGKILL is seen when the process has been scheduled once more.
+        return self._was_killed or self.is_dead
 
     @property
     def is_dead(self) -> bool:
@@ -102,6 +109,7 @@ class TemplateProcess:
 
     def kill(self) -> None:
         """SIGKILL it. *Threads:* any; never blocks."""
+        self._was_killed = True
         self._held.kill()
 
     def end(self) -> None:
@@ -182,9 +190,9 @@ class TemplateMethod:
         with self._lock:
             self._bury_retired()
             spent = False
-            if self._template is not None and self._template.is_dead:
+            if self._template is not None and self._template.is_lost:
                 spent = not self._template.is_old_enough
-                if (death := self._template.death()) is not None:
+                if (death := self._template.death(DEATH_PATIENCE)) is not None:
                     self._news.server_failed(death, "it is to be replaced; its workers live on")
                 self._forget()
             if self._template is None and self._fallback is None and (is_asked or not spent):

@@ -29,6 +29,7 @@ from warmpool import (
     WorkerDied,
 )
 from warmpool import template as template_module
+from warmpool.template import TemplateProcess
 
 MakePool = Callable[..., WarmPool]
 RunHost = Callable[..., Host]
@@ -430,6 +431,38 @@ def test_a_stopped_template_is_replaced_and_its_workers_go_on(
     assert not processes.is_running(template)
     gate.open()
     assert running.result(BOUND) == "unharmed"
+
+
+@pytest.mark.usefixtures("brief_answers")
+def test_a_template_that_was_killed_for_its_hang_is_asked_no_more(
+    make_pool: MakePool,
+    start_method: str,
+    monkeypatch: pytest.MonkeyPatch,
+    reports: Reports,
+) -> None:
+    """Its death may be seen later than the next start: that would fail with a mere EOFError."""
+    looks = []
+    really_is = TemplateProcess.is_dead.fget
+    assert really_is is not None
+
+    def is_dead(process: TemplateProcess) -> bool:
+        # The look that its death causes, and that of the next start.
+        if not process._told or len(looks) == 2:
+            return really_is(process)
+        looks.append(process)
+        processes.wait_gone(template)
+        return False
+
+    with policies.use(policies.PATIENT):
+        pool = make_pool(1)
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    template = template_of(pid)
+    monkeypatch.setattr(TemplateProcess, "is_dead", property(is_dead))
+    os.kill(template, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    assert pool.submit(tasks.own_pid).result(BOUND) != pid
+    causes = [error.__cause__ for error in _reported(reports) if error.__cause__ is not None]
+    assert [type(cause) for cause in causes] == [TemplateFailed]
 
 
 def _reported(reports: Reports) -> Iterator[BaseException]:
