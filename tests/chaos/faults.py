@@ -28,7 +28,8 @@ MOST_DESCRIPTORS = 400
 
 NOTHING: frozenset[str] = frozenset()
 DEATH = frozenset({kinds.DIED})
-STOP = frozenset({kinds.SILENT, kinds.LATE})
+# A stopped worker whose server dies is hung up by the kernel: its group is an orphan by then.
+STOP = frozenset({kinds.SILENT, kinds.LATE, kinds.DIED})
 
 
 _fillers: list[int] = []

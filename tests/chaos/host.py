@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CALLERS = 8
 """Threads beside the main one."""
 WARM_UP = 4.0
-"""Seconds of the first phase, before which nothing is compared."""
+"""Seconds of the first phase, with whose end the others are compared."""
 HANGS_AFTER = 240.0
 """Seconds that a phase may take beyond its own: each wait in it has a bound, and all of them
 together do not come to this."""
@@ -96,16 +96,21 @@ class Host:
         """Live through so many phases of so many seconds each, and one to warm up."""
         from tests.chaos import measure
 
-        before = None
+        before: measure.Holding | None = None
         for number in range(phases + 1):
             duration = seconds if number else min(WARM_UP, seconds)
             faulthandler.dump_traceback_later(duration + HANGS_AFTER, exit=True)
             self._live_through(number, duration)
             now, surplus = measure.settled(before)
-            self.report.memory.append(now.memory >> 20)
+            self.report.memory.append(round(now.memory / measure.MiB))
             self.report.problems += [f"after phase {number}: {what}" for what in surplus]
             self._look_for_files(number)
-            before = before or now
+            if before is None:
+                before = now.whatever_its_memory()
+            elif number == 1:
+                # What threads have allocated and freed is kept for the next ones: that levels off
+                # with the first phase of full length.
+                before = before.with_memory_of(now)
 
     def _live_through(self, number: int, duration: float) -> None:
         from tests.chaos.callers import SIGNAL, Caller, Scene
@@ -143,6 +148,7 @@ class Host:
         for label in sorted(set(pools) - set(rough)):
             self._close(scene, label, rng)
         ledger.count_runs()
+        signal.signal(SIGNAL, signal.SIG_IGN)  # It holds the phase's pools.
         self._take_in(ledger, mischief.committed)
 
     def _close(self, scene: Scene, label: str, rng: random.Random) -> None:

@@ -55,6 +55,13 @@ _ENDS = {
     End.BREAKS: frozenset({BROKE}),
 }
 
+_ENDS_TOO = {
+    # Its lifeline is among them: a worker that beats often ends itself before it is killed.
+    "closes_its_descriptors": frozenset({DIED}),
+    # If its server dies, the kernel hangs it up: it is stopped, and its group an orphan by then.
+    "is_stopped": frozenset({DIED}),
+}
+
 Rng = random.Random
 Make = Callable[[Rng, int, Path], Job]
 
@@ -96,7 +103,8 @@ def _fault(end: End, *, on_pickling: bool = False) -> Make:
 
     def make(rng: Rng, _number: int, _folder: Path) -> Job:
         name = rng.choice(names)
-        return Job(f"{name}", function, (name,), _ENDS[end], options=options)
+        ends = _ENDS[end] | _ENDS_TOO.get(name, frozenset())
+        return Job(name, function, (name,), ends, options=options)
 
     return make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import re
 import threading
@@ -15,7 +16,8 @@ from tests.helpers import processes
 
 PATIENCE = 10.0
 """Seconds that the last threads and processes of closed pools have to be gone."""
-MEMORY_SLACK = 24 << 20
+MiB = 1 << 20
+MEMORY_SLACK = 24 * MiB
 """Bytes that a host may grow by between two calm moments. One forgotten worker, template or result
 of a few MiB for each phase adds up to more; what the allocator keeps does not."""
 
@@ -25,7 +27,15 @@ class Holding:
     """What there is at one calm moment."""
 
     things: Counter[str]
-    memory: int
+    memory: float
+
+    def whatever_its_memory(self) -> Holding:
+        """The same for who does not compare that."""
+        return Holding(self.things, math.inf)
+
+    def with_memory_of(self, other: Holding) -> Holding:
+        """The same things, but that memory."""
+        return Holding(self.things, other.memory)
 
     def more_than(self, other: Holding) -> list[str]:
         """What is there beside what was then."""
@@ -33,7 +43,7 @@ class Holding:
             f"{count} more of {thing}" for thing, count in (self.things - other.things).items()
         ]
         if self.memory > other.memory + MEMORY_SLACK:
-            found.append(f"{(self.memory - other.memory) >> 20} MiB more")
+            found.append(f"{(self.memory - other.memory) / MiB:.0f} MiB more")
         return found
 
 

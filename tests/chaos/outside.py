@@ -23,11 +23,11 @@ _SCRIPT = """
         host.main(sys.argv[1:])
 """
 
-LIFETIME = 0.75
+LIFETIME = 0.6
 """The part of a round that belongs to the host which ends in order."""
 KILLED_AFTER = 5.0
 """Seconds that a host lives at most before it is killed."""
-PHASE = 20.0
+PHASE = 15.0
 """Seconds of one phase, about."""
 
 
@@ -64,7 +64,7 @@ class Round:
 
     def let_live(self, seconds: float) -> None:
         """Have a host live for so many seconds, and end; it is stopped now and then."""
-        phases = max(1, round(seconds / PHASE))
+        phases = max(2, round(seconds / PHASE))
         host = self._run(seconds / phases, phases)
         try:
             self._live_with(host)

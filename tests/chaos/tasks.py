@@ -176,7 +176,7 @@ def take(runs: Path, number: int, _argument: Any) -> int:
 
 def return_unpicklable(runs: Path, number: int) -> Any:
     note(runs, number)
-    return open(os.devnull)  # noqa: SIM115 - closed with the worker
+    return open(os.devnull)
 
 
 def _refuse() -> NoReturn:
