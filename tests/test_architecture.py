@@ -223,6 +223,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "servers": {"forkguard"},
     "process": {"recorder", "tray"},
     "tray": {"channel", "wire"},
+    "served": set(),
+    "served_main": {"served"},
     "channel": {"wire"},
     "endpoint": {"wire"},
     "child": {

@@ -40,10 +40,13 @@ class _Server(forkserver.ForkServer):
         super().__init__()
         # What the application told the shared one to preload counts here too.
         shared: list[str] = getattr(forkserver._forkserver, "_preload_modules", ["__main__"])
-        self.set_forkserver_preload([*shared, "warmpool.child", "warmpool.start"])
+        first = ["warmpool.served_main" if "__main__" in shared else "warmpool.served"]
+        rest = [name for name in shared if name != "__main__"]
+        self.set_forkserver_preload([*first, *rest, "warmpool.child", "warmpool.start"])
         # The heir of a launcher that hung may be here beside it.
         self._making = threading.Lock()
         self._closed = False
+        self._lifeline: int | None = None
         self.process: servers.ServerProcess | None = None
         forkguard.enroll(self)
 
@@ -56,13 +59,25 @@ class _Server(forkserver.ForkServer):
                 self.forget()
             if self.process is None:
                 with forkguard.making(), _collectable():
-                    super().ensure_running()
+                    self._launch()
                 assert self._forkserver_pid is not None
                 self.process = servers.ServerProcess(self._forkserver_pid)
         if self._closed:
             # The thread of a start that was left to itself comes to life when all is over.
             self.forget()
             raise ProcessLookupError("the pool has ended")
+
+    def _launch(self) -> None:
+        # The base sends the other end of the server's alive pipe along with each request, and one
+        # that waits in a server that hangs would keep the pipe open when everybody else is gone. So
+        # the host keeps that end to itself, and something else travels.
+        stand_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            super().ensure_running()
+        except BaseException:
+            os.close(stand_in)
+            raise
+        self._lifeline, self._forkserver_alive_fd = self._forkserver_alive_fd, stand_in
 
     def close(self) -> None:
         """End it for good."""
@@ -71,7 +86,7 @@ class _Server(forkserver.ForkServer):
 
     def forget(self) -> None:
         """End it; the next start makes another."""
-        # First: a server that may not be killed ends by this, once its workers have.
+        # First: a server that may not be killed ends by this.
         self.close_after_fork()
         address = self._forkserver_address
         if address is not None and not util.is_abstract_socket_namespace(address):
@@ -85,9 +100,11 @@ class _Server(forkserver.ForkServer):
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`. A server ends when all copies of this are closed."""
-        alive, self._forkserver_alive_fd = self._forkserver_alive_fd, None
-        if alive is not None:
-            os.close(alive)
+        held = self._lifeline, self._forkserver_alive_fd
+        self._lifeline = self._forkserver_alive_fd = None
+        for descriptor in held:
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 class _Popen(servers.Popen):

@@ -179,6 +179,66 @@ def test_workers_do_not_outlive_a_killed_host(
     host.wait_deserted()
 
 
+KILLED_AS_IT_IS_IMPORTED = """
+    import multiprocessing, os, sys
+    from multiprocessing import spawn
+    from pathlib import Path
+    from warmpool import WarmPool
+    from tests.helpers.gate import Gate
+
+    real = spawn.get_preparation_data
+
+    def with_main_path(name):
+        # From 3.12.8 on a fork server is told where the main module is.
+        return real(name) | ({"main_path": __file__} if name == "ignore" else {})
+
+    if __name__ == "__mp_main__":
+        # A worker, or its server, imports the main module.
+        Gate.at(Path(os.environ["WARMPOOL_TEST_GATE"])).hold()
+
+    if __name__ == "__main__":
+        method, what, os.environ["WARMPOOL_TEST_GATE"] = sys.argv[1:]
+        if what == "main":
+            spawn.get_preparation_data = with_main_path
+        else:
+            # In the folder where its server will be started.
+            held = Path(__file__).read_text().replace('"__mp_main__"', '"held"')
+            Path("held.py").write_text(held)
+            multiprocessing.set_forkserver_preload(["held"])
+        pool = WarmPool(1, start_method=method)
+        sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("what", ["main", "module"])
+def test_nobody_who_hangs_in_an_import_outlives_a_killed_host(
+    run_host: RunHost, start_method: str, gate: Gate, what: str
+) -> None:
+    """A fork server looks for its host's end when its imports are done, which may be never."""
+    if start_method == "fork" or (what == "module" and start_method != "forkserver"):
+        pytest.skip("it imports nothing")
+    host = run_host(KILLED_AS_IT_IS_IMPORTED, start_method, what, gate.path)
+    assert gate.arrived() in host.members()
+    host.kill()
+    host.wait_deserted()
+
+
+def test_a_stopped_server_does_not_outlive_a_killed_host(
+    run_host: RunHost, start_method: str, tmp_path: Path
+) -> None:
+    """Nobody is left who would have it go on."""
+    if start_method == "spawn":
+        pytest.skip("it has no server")
+    host = run_host(KILLED, start_method, "idle", tmp_path / "gate")
+    host.line()
+    trackers = {pid for pid in host.members() if "resource_tracker" in processes.command_line(pid)}
+    (server,) = set(processes.children(host.pid)) - trackers
+    processes.kill(server, signal.SIGSTOP)
+    until(lambda: processes.state(server) == "T", "it is stopped")
+    host.kill()
+    host.wait_deserted()
+
+
 # ------------------------------------------------------------------------------- Ctrl-C
 
 INTERRUPTED = """
