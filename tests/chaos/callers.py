@@ -16,7 +16,7 @@ from typing import Any
 from tests.chaos import kinds
 from tests.chaos.ledger import Entry, Ledger
 from tests.chaos.pools import Design
-from warmpool import PoolClosed, PoolSaturated, WarmPool
+from warmpool import PoolBroken, PoolClosed, PoolSaturated, WarmPool
 
 _numbers = itertools.count(1)
 
@@ -57,6 +57,10 @@ class Scene:
         except PoolSaturated:
             if "max_queue" not in design.options:
                 self.ledger.complain(f"{label} is saturated")
+            return None
+        except PoolBroken:
+            if kinds.BROKEN not in design.tolerates:
+                self.ledger.complain(f"{label} is broken")
             return None
         entry = Entry(number, job, label, future, set(design.tolerates))
         self.ledger.enter(entry)
