@@ -6,11 +6,14 @@ import gc
 import math
 import os
 import re
+import socket
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 
 from tests.helpers import processes
 
@@ -72,9 +75,42 @@ def settled(than: Holding | None) -> tuple[Holding, list[str]]:
     while True:
         now = take()
         surplus = now.more_than(than) if than is not None else list(map(str, members()))
-        if not surplus or time.monotonic() >= give_up_at:
+        if not surplus:
             return now, surplus
+        if time.monotonic() >= give_up_at:
+            return now, surplus + _holders()
         time.sleep(0.05)
+
+
+def _holders() -> list[str]:
+    """Sockets and connections that are open, with the kinds of things by which they are held."""
+    found = []
+    for held in gc.get_objects():
+        if isinstance(held, (socket.socket, Connection)):
+            try:
+                number = held.fileno()
+            except OSError:
+                continue  # It is closed.
+            if number >= 0:
+                found.append(f"descriptor {number} is held by {_chain(held)}")
+    return found
+
+
+def _chain(held: object) -> str:
+    kinds, at, seen = [], held, {id(held)}
+    for _ in range(12):
+        kinds.append(getattr(at, "__qualname__", None) or type(at).__qualname__)
+        others = [
+            other
+            for other in gc.get_referrers(at)
+            if id(other) not in seen and not isinstance(other, FrameType)
+        ]
+        seen.update(map(id, others))
+        # Dictionaries and lists say little; whoever has them says more.
+        if not others:
+            break
+        at = others[-1]
+    return " < ".join(kinds)
 
 
 def _resident() -> int:
