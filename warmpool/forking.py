@@ -103,10 +103,13 @@ class Popen(servers.Popen):
             with forkguard.making():
                 ours, theirs = socket.socketpair()
                 self.sentinel, status = ours.detach(), theirs.detach()
-                parent, alive = os.pipe()
-                self.keep(self.sentinel, alive)
+                self.keep(self.sentinel)
                 # The worker's, which are here for a moment: as its other ends, see making.
-                undo.callback(servers.Kept(status, parent).close)
+                workers = servers.Kept(status)
+                undo.callback(workers.close)
+                parent, alive = os.pipe()
+                self.keep(alive)
+                workers.add(parent)
             process_obj.forker.link.ask(body, [status, parent, *self._fds])
         process_obj.forker.await_answer(self.sentinel)
         self.pid, self._watch = receive_birth(self.sentinel)

@@ -6,13 +6,17 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import context, forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from warmpool import child, forkguard, preparation, servers
 from warmpool.plan import News, Plan, refuse_reload
+
+
+_NEEDED_TO_CONNECT = 5
+"""Descriptors: a socket and two pipes."""
 
 
 @contextlib.contextmanager
@@ -79,6 +83,19 @@ class _Server(forkserver.ForkServer):
             raise
         self._lifeline, self._forkserver_alive_fd = self._forkserver_alive_fd, stand_in
 
+    def connect_to_new_process(self, fds: Sequence[int]) -> tuple[int, int]:
+        """As the base does, unless the host has no descriptors left for that."""
+        # The base makes two pipes, and if the second is not to be had, the first stays for good.
+        # Another thread may still be faster than it.
+        room: list[int] = []
+        try:
+            while len(room) < _NEEDED_TO_CONNECT:
+                room.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        finally:
+            for descriptor in room:
+                os.close(descriptor)
+        return super().connect_to_new_process(fds)
+
     def close(self) -> None:
         """End it for good."""
         self._closed = True
@@ -113,9 +130,10 @@ class _Popen(servers.Popen):
     def _launch(self, process_obj: _Process) -> None:
         body = preparation.dump(self, process_obj, process_obj.endpoints)
         self.sentinel, writing = process_obj.server.connect_to_new_process(self._fds)
-        # The child takes the end of file of this one for the end of its parent.
-        self.keep(os.dup(writing), self.sentinel)
+        self.keep(self.sentinel)
         with open(writing, "wb", closefd=True) as file:
+            # The child takes the end of file of this one for the end of its parent.
+            self.keep(os.dup(writing))
             file.write(body)
         self.read_pid()
 

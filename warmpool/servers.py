@@ -111,6 +111,10 @@ class Kept:
         self._descriptors = list(descriptors)
         forkguard.enroll(self)
 
+    def add(self, descriptor: int) -> None:
+        """Keep one more."""
+        self._descriptors.append(descriptor)
+
     def close(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.pop())
@@ -140,16 +144,17 @@ class Popen(popen_forkserver.Popen):
         # and another thread may hold a stream's lock for as long as nobody reads its pipe.
         self._fds: list[int] = []
         self.returncode: int | None = None
-        self.finalizer: Any = None
+        self._kept = Kept()
+        self.finalizer: Any = util.Finalize(self, self._kept.close)
         self._launch(process_obj)
 
     def _launch(self, process_obj: Any) -> None:
         """Ask a server for the process, and :meth:`read_pid`."""
         raise NotImplementedError
 
-    def keep(self, *descriptors: int) -> None:
-        """Hold these until :meth:`close`."""
-        self.finalizer = util.Finalize(self, Kept(*descriptors).close)
+    def keep(self, descriptor: int) -> None:
+        """Hold this too until :meth:`close`. At once: the next one may not be to be had."""
+        self._kept.add(descriptor)
 
     def read_pid(self) -> None:
         """Wait for the server's answer.

@@ -33,10 +33,12 @@ class _Popen(popen_spawn_posix.Popen):
             with forkguard.making():
                 self.sentinel, alive = os.pipe()
                 theirs.callback(os.close, alive)
+                kept = servers.Kept(self.sentinel)
+                self.finalizer = util.Finalize(self, kept.close)
                 reading, writing = os.pipe()
                 theirs.callback(os.close, reading)
                 # Kept: the child takes the end of file of this one for the end of its parent.
-                self.finalizer = util.Finalize(self, servers.Kept(self.sentinel, writing).close)
+                kept.add(writing)
             command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=reading)
             self._fds += reading, alive
             executable = os.fsencode(spawn.get_executable())

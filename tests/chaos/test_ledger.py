@@ -98,9 +98,7 @@ def test_only_pools_that_are_being_closed_may_be(ledger: Ledger) -> None:
     assert ledger.may_be_closed("pool")
 
 
-def test_a_task_that_stays_open_is_noticed(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_that_stays_open_is_noticed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.chaos.ledger.SETTLES_WITHIN", 0.0)
     future = Settled(RESULT)
     future.done = lambda: False  # type: ignore[method-assign]

@@ -70,6 +70,76 @@ def test_a_host_that_is_out_of_descriptors_for_a_while_heals(
     host.wait_deserted()
 
 
+SCARCE = """
+    import gc, os, re, resource, signal, sys
+    from collections import Counter
+    from tests.helpers import policies, processes, tasks
+    from tests.helpers.waiting import until
+    from warmpool import WarmPool
+
+    fillers = []
+
+    def drop(count):
+        while fillers and count:
+            os.close(fillers.pop())
+            count -= 1
+
+    # A copy of the host would have them too.
+    os.register_at_fork(after_in_child=lambda: drop(1 << 16))
+
+    def held():
+        gc.collect()
+        held = processes.descriptors(os.getpid()).values()
+        return Counter(re.sub("[0-9]+", "#", to) for to in held)
+
+    def fill(free):
+        try:
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            drop(free)
+
+    def is_idle():
+        stats = pool.stats()
+        return stats.workers == {"idle": 1} and stats.details[0].pid
+
+    if __name__ == "__main__":
+        with policies.use(policies.PATIENT):
+            pool = WarmPool(1, start_method=sys.argv[1])
+        limit = 64
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        os.kill(pool.submit(tasks.own_pid).result(20), signal.SIGKILL)
+        before = pool.submit(tasks.own_pid).result(20) and held()
+        for free in range(20):
+            pid, failed = until(is_idle, "a worker is warm"), pool.stats().workers_failed
+            if sys.argv[2] == "server":
+                for child in processes.children(os.getpid()):
+                    if child != pid and "tracker" not in processes.command_line(child):
+                        os.kill(child, signal.SIGKILL)
+                        processes.wait_gone(child)
+            fill(free)
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: is_idle() not in (False, pid) or pool.stats().workers_failed > failed + 1,
+                  f"a start comes to its end with {free} descriptors free")
+            drop(limit)
+        until(is_idle, "a worker is warm")
+        until(lambda: not held() - before, f"not before: {held() - before}", 5)
+        pool.close()
+"""
+
+
+@pytest.mark.parametrize("dies", ["worker", "server"])
+def test_a_start_that_meets_the_limit_of_descriptors_anywhere_keeps_none(
+    run_host: RunHost, start_method: str, dies: str
+) -> None:
+    if (start_method, dies) == ("spawn", "server"):
+        pytest.skip("it has none")
+    host = run_host(SCARCE, start_method, dies)
+    assert host.wait() == 0, host.stderr
+    host.wait_deserted()
+
+
 EAGAIN = """
     import errno, os, signal, sys
     from unittest import mock
