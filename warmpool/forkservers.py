@@ -14,7 +14,6 @@ from typing import Any
 from warmpool import child, forkguard, preparation, servers
 from warmpool.plan import News, Plan, refuse_reload
 
-
 _NEEDED_TO_CONNECT = 5
 """Descriptors: a socket and two pipes."""
 
