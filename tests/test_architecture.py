@@ -223,7 +223,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "servers": {"forkguard"},
     "process": {"recorder", "tray"},
     "tray": {"channel", "wire"},
-    "served": set(),
+    "served": {"early"},
     "served_main": {"served"},
     "channel": {"wire"},
     "endpoint": {"wire"},

@@ -60,6 +60,11 @@ class Early:
         self._lifeline = lifeline
         self._recorder = recorder
 
+    def tie(self, pid: int) -> None:
+        """In the host: tie a process that has not come to that yet, and may be stopped before."""
+        with contextlib.suppress(OSError):
+            kill_at_end_of(self._lifeline.fileno(), pid)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _install, (self._lifeline, self._recorder)
 
@@ -94,15 +99,30 @@ def _let_go_of_the_terminal() -> None:
 
 
 def _die_with_the_host(lifeline: int) -> None:
+    # Not PR_SET_PDEATHSIG: that follows the thread that forked this process, in a server for most
+    # start methods, and workers survive that.
+    kill_at_end_of(lifeline, -os.getpgrp())
+    leave_if_ended(lifeline)
+
+
+def kill_at_end_of(lifeline: int, whom: int) -> None:
+    """Have the kernel send SIGKILL to a process, or to a group (negative), at the end of that.
+
+    Raises:
+        OSError: The descriptor, or the process, is not there.
+    """
     # Signal-driven I/O: an event on the descriptor sends a signal, F_SETSIG says which. The one
-    # event that the lifeline ever has is its end. Not PR_SET_PDEATHSIG: that follows the thread
-    # that forked this process, in a server for most start methods, and workers survive that.
+    # event that the lifeline ever has is its end.
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, whom)
         flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
-        # What ended before that sends no signal.
+
+
+def leave_if_ended(lifeline: int) -> None:
+    """What ended before :func:`kill_at_end_of` sends no signal."""
+    if hasattr(fcntl, "F_SETSIG"):
         poll = select.poll()
         poll.register(lifeline, 0)
         if poll.poll(0):

@@ -8,14 +8,13 @@ whose other end nobody but the host holds.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import select
-import signal
 import sys
 from multiprocessing import forkserver
 from types import FrameType
 from typing import Any
+
+from warmpool import early
 
 
 def arguments() -> dict[str, Any]:
@@ -28,20 +27,8 @@ def arguments() -> dict[str, Any]:
     return {}
 
 
-def _die_with_the_host(alive: int) -> None:
-    # As early does for workers. But the server is in its host's group, which is to live on.
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(alive, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(alive, fcntl.F_SETOWN, os.getpid())
-        flags = fcntl.fcntl(alive, fcntl.F_GETFL)
-        fcntl.fcntl(alive, fcntl.F_SETFL, flags | os.O_ASYNC)
-        # What ended before that sends no signal.
-        poll = select.poll()
-        poll.register(alive, 0)
-        if poll.poll(0):
-            os._exit(1)
-
-
 if (_alive := arguments().get("alive_r")) is not None:
     with contextlib.suppress(OSError):
-        _die_with_the_host(_alive)
+        # Not its group, as a worker does: that is the host's.
+        early.kill_at_end_of(_alive, os.getpid())
+        early.leave_if_ended(_alive)

@@ -28,6 +28,7 @@ class _Popen(popen_spawn_posix.Popen):
         tracker = resource_tracker.getfd()
         assert tracker is not None
         self._fds.append(tracker)
+        early = process_obj.endpoints.early
         body = preparation.dump(self, process_obj, process_obj.endpoints)
         with contextlib.ExitStack() as theirs:
             with forkguard.making():
@@ -43,6 +44,9 @@ class _Popen(popen_spawn_posix.Popen):
             self._fds += reading, alive
             executable = os.fsencode(spawn.get_executable())
             self.pid = util.spawnv_passfds(executable, command, self._fds)
+            if early is not None:
+                # It ties itself when it has read its arguments: to its group, and after this.
+                early.tie(self.pid)
         # Not before the child's end is closed here: a child that dies before it has read all would
         # leave the host waiting for ever, for a reader that it is itself (cpython#118981).
         process_obj.method.under_way = self.pid

@@ -239,6 +239,45 @@ def test_a_stopped_server_does_not_outlive_a_killed_host(
     host.wait_deserted()
 
 
+STOPPED_AT_BIRTH = """
+    import os, signal, sys
+    from multiprocessing import util
+    from tests.helpers import processes
+    from tests.helpers.waiting import until
+    from warmpool import WarmPool
+
+    real = util.spawnv_passfds
+
+    def start_and_stop(*args):
+        pid = real(*args)
+        os.kill(pid, signal.SIGSTOP)
+        return pid
+
+    if __name__ == "__main__":
+        from multiprocessing import resource_tracker
+        resource_tracker.ensure_running()
+        util.spawnv_passfds = start_and_stop
+        pool = WarmPool(1, start_method=sys.argv[1])
+        own = resource_tracker._resource_tracker._pid
+        stopped = lambda: [pid for pid in processes.children(os.getpid())
+                           if pid != own and processes.state(pid) == "T"]
+        print(until(stopped, "it is stopped")[0], flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_an_interpreter_that_was_stopped_at_its_start_does_not_outlive_a_killed_host(
+    run_host: RunHost, start_method: str
+) -> None:
+    """Before any line of ours could run in it."""
+    if start_method not in ("spawn", "template"):
+        pytest.skip("it starts none for a worker, or what it starts is the standard library's")
+    host = run_host(STOPPED_AT_BIRTH, start_method)
+    assert int(host.line()) in host.members()
+    host.kill()
+    host.wait_deserted()
+
+
 # ------------------------------------------------------------------------------- Ctrl-C
 
 INTERRUPTED = """
