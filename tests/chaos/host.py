@@ -108,8 +108,8 @@ class Host:
             if before is None:
                 before = now.whatever_its_memory()
             elif number == 1:
-                # What threads have allocated and freed is kept for the next ones: that levels off
-                # with the first phase of full length.
+                # Imports, caches and the interpreter's own arenas level off with the first phase of
+                # full length.
                 before = before.with_memory_of(now)
 
     def _live_through(self, number: int, duration: float) -> None:
