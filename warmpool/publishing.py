@@ -119,9 +119,16 @@ class Publisher:
             self._place = place
 
     def _remove(self) -> None:
-        if self._place is not None:
-            with contextlib.suppress(OSError), billboard.opened(self._place) as folder:
+        if self._place is None:
+            return
+        try:
+            with billboard.opened(self._place) as folder:
                 billboard.remove(folder, self._file)
+        except OSError:
+            # No descriptor is left, say; this needs none. The folder may be another's by now, but
+            # nobody has a file of that name there.
+            with contextlib.suppress(OSError):
+                os.unlink(self._place / self._file)
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -219,6 +220,19 @@ def test_a_draft_is_removed_when_its_host_can_have_no_use_for_it(folder: Path) -
     os.utime(folder / "old.json.new", (0, 0))
     assert watching.look() == []
     assert [path.name for path in folder.iterdir()] == ["new.json.new"]
+
+
+def test_a_pool_that_ends_while_there_is_no_descriptor_left_removes_its_file(
+    make_pool: MakePool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    pool = make_pool(1, start_method="fork", monitor=True)
+    until(lambda: watching.look(), "it is published")
+    monkeypatch.setattr("warmpool.publishing.billboard.opened", refuse)
+    pool.close(BOUND)
+    until(lambda: not list(folder.iterdir()), "the file is gone", 5)
 
 
 def test_a_finalizer_on_the_publishers_thread_may_wait_for_the_end(
