@@ -37,6 +37,7 @@ together do not come to this."""
 CLOSES_WITHIN = 20.0
 """Seconds that ``close()`` may take: its grace, and what a machine that is very slow adds."""
 HEALS_WITHIN = 60.0
+FILES_GO_WITHIN = 20.0
 
 
 def main(arguments: list[str]) -> None:
@@ -168,7 +169,12 @@ class Host:
         self.report.add(Report(settled, dict(faults), problems=ledger.problems))
 
     def _look_for_files(self, number: int) -> None:
-        left = list((self._folder / "run").rglob("*.json*"))
+        # The publishers' threads are not waited for by a close() that has no time.
+        give_up_at = time.monotonic() + FILES_GO_WITHIN
+        while (left := list((self._folder / "run").rglob("*.json*"))) and (
+            time.monotonic() < give_up_at
+        ):
+            time.sleep(0.05)
         if left:
             self.report.problems.append(f"after phase {number}: files {left}")
 
