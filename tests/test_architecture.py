@@ -213,7 +213,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wire",
     },
     "preloading": {"child", "early", "forker", "payload", "wire"},
-    "forkservers": {"child", "forkguard", "plan", "preparation", "servers"},
+    "forkservers": {"child", "early", "forkguard", "plan", "preparation", "servers"},
     "spawning": {"child", "forkguard", "plan", "preparation", "servers"},
     "preparation": {"early", "servers"},
     "zygote": {"forking", "child", "copied", "forkguard", "mending", "plan", "servers"},
@@ -223,8 +223,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "servers": {"forkguard"},
     "process": {"recorder", "tray"},
     "tray": {"channel", "wire"},
-    "served": {"early"},
-    "served_main": {"served"},
     "channel": {"wire"},
     "endpoint": {"wire"},
     "child": {

@@ -102,7 +102,12 @@ def _die_with_the_host(lifeline: int) -> None:
     # Not PR_SET_PDEATHSIG: that follows the thread that forked this process, in a server for most
     # start methods, and workers survive that.
     kill_at_end_of(lifeline, -os.getpgrp())
-    leave_if_ended(lifeline)
+    if hasattr(fcntl, "F_SETSIG"):
+        # What ended before that sends no signal.
+        poll = select.poll()
+        poll.register(lifeline, 0)
+        if poll.poll(0):
+            os._exit(1)
 
 
 def kill_at_end_of(lifeline: int, whom: int) -> None:
@@ -118,15 +123,6 @@ def kill_at_end_of(lifeline: int, whom: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, whom)
         flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
-
-
-def leave_if_ended(lifeline: int) -> None:
-    """What ended before :func:`kill_at_end_of` sends no signal."""
-    if hasattr(fcntl, "F_SETSIG"):
-        poll = select.poll()
-        poll.register(lifeline, 0)
-        if poll.poll(0):
-            os._exit(1)
 
 
 def _write_stacks(descriptor: int, record: recorder.Recorder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from multiprocessing import context, forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from warmpool import child, forkguard, preparation, servers
+from warmpool import child, early, forkguard, preparation, servers
 from warmpool.plan import News, Plan, refuse_reload
 
 _NEEDED_TO_CONNECT = 5
@@ -26,6 +27,56 @@ def _collectable() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Tie:
+    """Has the kernel send SIGKILL to a server when this process ends, however that is.
+
+    A server looks for that end between two requests only: not while it hangs in an import, nor
+    while it is stopped; and it cannot be told before its interpreter is up. So nothing has to run
+    in it for this: both ends of a pipe are here, and the end of the writing one is an event on the
+    reading one, which sends the signal, if that is still there. When a process ends, Linux lets go
+    of its descriptors in the order of their numbers, or in the reverse one (since 4.3): there are
+    two pipes, one for each.
+    """
+
+    def __init__(self) -> None:
+        self._reading: list[int] = []
+        self._writing: list[int] = []
+        forkguard.enroll(self)
+        try:
+            self._open(self._reading, self._writing)
+            self._open(self._writing, self._reading)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, higher: list[int], lower: list[int]) -> None:
+        """One more pipe, one of whose ends is to have the higher number."""
+        reading, writing = os.pipe()
+        self._reading.append(reading)
+        self._writing.append(writing)
+        number = higher.pop()
+        try:
+            higher.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, lower[-1] + 1))
+        finally:
+            os.close(number)
+
+    def fasten(self, pid: int) -> None:
+        """Say whom."""
+        with contextlib.suppress(OSError):  # It is dead.
+            for reading in self._reading:
+                early.kill_at_end_of(reading, pid)
+
+    def close(self) -> None:
+        """Let go of it. The reading ends are the first, so nobody is killed."""
+        for ends in (self._reading, self._writing):
+            while ends:
+                os.close(ends.pop())
+
+    def close_after_fork(self) -> None:
+        """See :mod:`warmpool.forkguard`."""
+        self.close()
 
 
 class _Server(forkserver.ForkServer):
@@ -43,13 +94,11 @@ class _Server(forkserver.ForkServer):
         super().__init__()
         # What the application told the shared one to preload counts here too.
         shared: list[str] = getattr(forkserver._forkserver, "_preload_modules", ["__main__"])
-        first = ["warmpool.served_main" if "__main__" in shared else "warmpool.served"]
-        rest = [name for name in shared if name != "__main__"]
-        self.set_forkserver_preload([*first, *rest, "warmpool.child", "warmpool.start"])
+        self.set_forkserver_preload([*shared, "warmpool.child", "warmpool.start"])
         # The heir of a launcher that hung may be here beside it.
         self._making = threading.Lock()
         self._closed = False
-        self._lifeline: int | None = None
+        self._tie: _Tie | None = None
         self.process: servers.ServerProcess | None = None
         forkguard.enroll(self)
 
@@ -71,16 +120,15 @@ class _Server(forkserver.ForkServer):
             raise ProcessLookupError("the pool has ended")
 
     def _launch(self) -> None:
-        # The base sends the other end of the server's alive pipe along with each request, and one
-        # that waits in a server that hangs would keep the pipe open when everybody else is gone. So
-        # the host keeps that end to itself, and something else travels.
-        stand_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        tie = _Tie()
         try:
             super().ensure_running()
+            assert self._forkserver_pid is not None
+            tie.fasten(self._forkserver_pid)
         except BaseException:
-            os.close(stand_in)
+            tie.close()
             raise
-        self._lifeline, self._forkserver_alive_fd = self._forkserver_alive_fd, stand_in
+        self._tie = tie
 
     def connect_to_new_process(self, fds: Sequence[int]) -> tuple[int, int]:
         """As the base does, unless the host has no descriptors left for that."""
@@ -102,7 +150,7 @@ class _Server(forkserver.ForkServer):
 
     def forget(self) -> None:
         """End it; the next start makes another."""
-        # First: a server that may not be killed ends by this.
+        # First: a server that may not be killed ends by this, once its workers have.
         self.close_after_fork()
         address = self._forkserver_address
         if address is not None and not util.is_abstract_socket_namespace(address):
@@ -113,14 +161,15 @@ class _Server(forkserver.ForkServer):
         self._forkserver_address = self._forkserver_pid = None
         if process is not None:
             process.end()
+        tie, self._tie = self._tie, None
+        if tie is not None:
+            tie.close()
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`. A server ends when all copies of this are closed."""
-        held = self._lifeline, self._forkserver_alive_fd
-        self._lifeline = self._forkserver_alive_fd = None
-        for descriptor in held:
-            if descriptor is not None:
-                os.close(descriptor)
+        alive, self._forkserver_alive_fd = self._forkserver_alive_fd, None
+        if alive is not None:
+            os.close(alive)
 
 
 class _Popen(servers.Popen):
