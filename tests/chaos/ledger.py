@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import threading
 import time
 from collections import Counter
@@ -136,6 +137,7 @@ class Ledger:
     def settle_all(self) -> None:
         """Wait for all that is open, and complain of what stays so."""
         give_up_at = time.monotonic() + SETTLES_WITHIN
+        hangs = False
         for entry in list(self._open.values()):
             while not entry.future.done() and time.monotonic() < give_up_at:
                 try:
@@ -145,6 +147,9 @@ class Ledger:
             if entry.future.done():
                 self.settle(entry)
             else:
+                if not hangs:
+                    hangs = True
+                    faulthandler.dump_traceback()
                 self.complain(
                     f"UNSETTLED: task {entry.number} ({entry.job.kind}) of {entry.pool}: "
                     f"{entry.future!r}, {entry.future.info}"

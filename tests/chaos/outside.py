@@ -69,6 +69,9 @@ class Round:
         try:
             self._live_with(host)
         except AssertionError as error:
+            # Where its threads are; it needs a moment to write that down.
+            processes.kill(host.pid, signal.SIGUSR2)
+            time.sleep(0.5)
             self._complain(host, str(error))
         finally:
             host.close()

@@ -102,10 +102,13 @@ def test_a_task_that_stays_open_is_noticed(ledger: Ledger, monkeypatch: pytest.M
     monkeypatch.setattr("tests.chaos.ledger.SETTLES_WITHIN", 0.0)
     future = Settled(RESULT)
     future.done = lambda: False  # type: ignore[method-assign]
+    stacks: list[bool] = []
+    monkeypatch.setattr("faulthandler.dump_traceback", lambda: stacks.append(True))
     ledger.enter(Entry(NUMBER, Job("answer", tasks.answer), "pool", future))
     ledger.settle_all()
     (problem,) = ledger.problems
     assert problem.startswith(f"UNSETTLED: task {NUMBER}")
+    assert stacks
 
 
 def test_what_is_left_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
