@@ -140,18 +140,18 @@ class Caller:
                 patience = min(0.1, patience + 0.0005)
 
     def all_at_once(self, entries: list[Entry]) -> None:
-        left = {entry.future: entry for entry in entries}
+        left: dict[futures.Future[object], Entry] = {entry.future: entry for entry in entries}
         while left and not self._scene.is_over.is_set():
             done, _ = futures.wait(left, 1.0, self._random.choice(_UNTIL))
             for future in done:
-                self._ledger.settle(left.pop(future))  # type: ignore[arg-type, call-overload]
+                self._ledger.settle(left.pop(future))
 
     def as_they_come(self, entries: list[Entry]) -> None:
-        left = {entry.future: entry for entry in entries}
+        left: dict[futures.Future[object], Entry] = {entry.future: entry for entry in entries}
         while left and not self._scene.is_over.is_set():
             try:
                 for future in futures.as_completed(list(left), 1.0):
-                    self._ledger.settle(left.pop(future))  # type: ignore[arg-type, call-overload]
+                    self._ledger.settle(left.pop(future))
             except TimeoutError:
                 pass
 
