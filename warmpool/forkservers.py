@@ -15,8 +15,19 @@ from typing import Any
 from warmpool import child, early, forkguard, preparation, servers
 from warmpool.plan import News, Plan, refuse_reload
 
-_NEEDED_TO_CONNECT = 5
-"""Descriptors: a socket and two pipes."""
+
+def _close_first_pipe(error: OSError) -> None:
+    """Close what the standard library has made for a request, and knows no more."""
+    # It makes two pipes, and if the second is not to be had, nobody closes the first: its ends are
+    # in variables of the call that has failed, and nowhere else.
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code is forkserver.ForkServer.connect_to_new_process.__code__:
+            made = at.tb_frame.f_locals
+            if "parent_r" in made and "child_r" not in made:
+                os.close(made["parent_r"])
+                os.close(made["child_w"])
+        at = at.tb_next
 
 
 @contextlib.contextmanager
@@ -131,17 +142,12 @@ class _Server(forkserver.ForkServer):
         self._tie = tie
 
     def connect_to_new_process(self, fds: Sequence[int]) -> tuple[int, int]:
-        """As the base does, unless the host has no descriptors left for that."""
-        # The base makes two pipes, and if the second is not to be had, the first stays for good.
-        # Another thread may still be faster than it.
-        room: list[int] = []
+        """As the base does, without what that leaves behind when no descriptor is left."""
         try:
-            while len(room) < _NEEDED_TO_CONNECT:
-                room.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        finally:
-            for descriptor in room:
-                os.close(descriptor)
-        return super().connect_to_new_process(fds)
+            return super().connect_to_new_process(fds)
+        except OSError as error:
+            _close_first_pipe(error)
+            raise
 
     def close(self) -> None:
         """End it for good."""
