@@ -106,8 +106,11 @@ class Desk:
         failure = self._supervisor.last_failure
         return None if failure is None else to_error(failure, self.name)
 
-    def ensure_open(self) -> None:
+    def ensure_open(self, *, may_be_broken: bool = False) -> None:
         """Raise what a submit would meet now.
+
+        Args:
+            may_be_broken: Whether that is no matter.
 
         Raises:
             PoolClosed: The pool is closed, or another process's.
@@ -121,7 +124,7 @@ class Desk:
         health = self._supervisor.health
         if self._is_shut or health is CLOSED or self._inbox.has_ended:
             raise self._supervisor.end_error()
-        if health is BROKEN:
+        if health is BROKEN and not may_be_broken:
             cause = self._supervisor.last_failure
             raise to_error(ev.Failure(ev.FailureKind.POOL_BROKEN, cause=cause), self.name)
 

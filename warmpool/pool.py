@@ -331,7 +331,7 @@ class WarmPool(Submitting):
 
         *Threads:* any; blocks until the preload is done. Workers are replaced afterwards.
         """
-        self._desk.ensure_open()
+        self._desk.ensure_open(may_be_broken=True)  # This may be what mends it.
         if self._unopened:
             self._open()
         self._desk.reload(self._method.reload)

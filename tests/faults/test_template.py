@@ -582,6 +582,21 @@ def test_reload_replaces_each_worker_when_it_is_idle(
     assert told == ["new"] * 4
 
 
+def test_reload_may_be_what_mends_a_broken_pool(
+    make_pool: MakePool, start_method: str, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    with policies.use(policies.STRICT):
+        pool = make_pool(1, preload=functools.partial(preloads.read, model))
+    until(lambda: pool.health is Health.BROKEN, "it cannot preload")
+    with pytest.raises(TemplateFailed):
+        pool.reload()
+    model.write_text("mended")
+    pool.reload()
+    until(lambda: pool.health is Health.READY, "it is well")
+    assert pool.submit(preloads.text).result(BOUND)[0] == "mended"
+
+
 def test_reload_that_fails_leaves_all_as_it_was(
     make_pool: MakePool, start_method: str, model: Path
 ) -> None:
