@@ -9,6 +9,7 @@ import math
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,9 +23,14 @@ from tests.helpers import processes
 PATIENCE = 10.0
 """Seconds that the last threads and processes of closed pools have to be gone."""
 MiB = 1 << 20
-MEMORY_SLACK = 24 * MiB
-"""Bytes that a host may grow by between two calm moments. One forgotten worker, template or result
-of a few MiB for each phase adds up to more; what the allocator keeps does not."""
+MEMORY_SLACK = 64 * MiB
+"""Bytes that a host may grow by between two calm moments. Large results come and go, and leave
+holes: the same host has 60 MiB and 90 by turns."""
+BLOCKS_SLACK = 3000
+"""Blocks of the interpreter's that it may have more. Those tell of what is kept, for nothing but
+that has any influence: some twenty come with each phase, a forgotten pool has thousands."""
+STEADY_FOR = 1.0
+"""Seconds in which nothing goes, after which nothing will."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,15 @@ class Holding:
 
     things: Counter[str]
     memory: float
+    blocks: float
 
     def whatever_its_memory(self) -> Holding:
         """The same for who does not compare that."""
-        return Holding(self.things, math.inf)
+        return Holding(self.things, math.inf, math.inf)
 
     def with_memory_of(self, other: Holding) -> Holding:
         """The same things, but that memory."""
-        return Holding(self.things, other.memory)
+        return Holding(self.things, other.memory, other.blocks)
 
     def more_than(self, other: Holding) -> list[str]:
         """What is there beside what was then."""
@@ -49,6 +56,8 @@ class Holding:
         ]
         if self.memory > other.memory + MEMORY_SLACK:
             found.append(f"{(self.memory - other.memory) / MiB:.0f} MiB more")
+        if self.blocks > other.blocks + BLOCKS_SLACK:
+            found.append(f"{self.blocks - other.blocks:.0f} blocks of memory more")
         return found
 
 
@@ -72,20 +81,27 @@ def take() -> Holding:
         things[f"thread {re.sub(r'[0-9]+', '#', thread.name)}"] += 1
     for pid in members():
         things[f"process {processes.command_line(pid)}"] += 1
-    return Holding(things, _resident())
+    return Holding(things, _resident(), sys.getallocatedblocks())
 
 
 def settled(than: Holding | None) -> tuple[Holding, list[str]]:
-    """What there is, and what of it is too much, once that does not get less any more."""
-    give_up_at = time.monotonic() + PATIENCE
+    """What there is, and what of it is too much, once that does not get less any more.
+
+    Without anything to compare it with, once nothing goes any more.
+    """
+    now, since = take(), time.monotonic()
+    give_up_at = since + PATIENCE
     while True:
-        now = take()
         surplus = now.more_than(than) if than is not None else list(map(str, members()))
-        if not surplus:
+        is_steady = than is not None or time.monotonic() - since >= STEADY_FOR
+        if not surplus and is_steady:
             return now, surplus
         if time.monotonic() >= give_up_at:
             return now, surplus + _holders()
         time.sleep(0.05)
+        before, now = now, take()
+        if now.things != before.things:
+            since = time.monotonic()
 
 
 def _holders() -> list[str]:

@@ -123,5 +123,5 @@ def test_what_is_left_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         os.close(writing)
     assert surplus[0] == "2 more of descriptor of pipe:[#]"
     assert measure.settled(before)[1] == []
-    grown = Holding(before.things, before.memory + 100 * measure.MiB)
-    assert grown.more_than(before) == ["100 MiB more"]
+    grown = Holding(before.things, before.memory + 100 * measure.MiB, before.blocks + 5000)
+    assert grown.more_than(before) == ["100 MiB more", "5000 blocks of memory more"]
