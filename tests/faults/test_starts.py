@@ -123,12 +123,14 @@ SCARCE = """
             until(lambda: is_idle() not in (False, pid) or pool.stats().workers_failed > failed + 1,
                   f"a start comes to its end with {free} descriptors free")
             drop(limit)
+            print(free, flush=True)
         until(is_idle, "a worker is warm")
         until(lambda: not held() - before, f"not before: {held() - before}", 5)
         pool.close()
 """
 
 
+@pytest.mark.timeout(300)  # Twenty starts, each of which has the bound of one.
 @pytest.mark.parametrize("dies", ["worker", "server"])
 def test_a_start_that_meets_the_limit_of_descriptors_anywhere_keeps_none(
     run_host: RunHost, start_method: str, dies: str
@@ -136,6 +138,8 @@ def test_a_start_that_meets_the_limit_of_descriptors_anywhere_keeps_none(
     if (start_method, dies) == ("spawn", "server"):
         pytest.skip("it has none")
     host = run_host(SCARCE, start_method, dies)
+    for free in range(20):
+        assert host.numbers() == [free]
     assert host.wait() == 0, host.stderr
     host.wait_deserted()
 
