@@ -62,9 +62,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"census", "errors", "events", "future", "pool", "stats", "views"},
     "pool": {
         "child",
+        "closing",
         "config",
         "desk",
-        "ending",
         "errors",
         "events",
         "future",
@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"payload", "start", "state", "tray"},
     "mapping": {"each"},
     "each": set(),
+    "closing": {"config", "desk", "ending", "lifetime", "state", "views"},
     "lifetime": {"desk", "ending"},
     "desk": {
         "answer",

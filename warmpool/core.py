@@ -37,7 +37,7 @@ from warmpool.lifecycle import (
     Worker,
 )
 from warmpool.oversight import Oversight
-from warmpool.state import JUST_IDLE, Settings
+from warmpool.state import JUST_BUSY, JUST_IDLE, Settings
 
 
 class Core(Oversight):
@@ -188,6 +188,10 @@ class Core(Oversight):
             self._kill(worker, None)
         for worker in self.roster.in_states(JUST_IDLE):
             self._stop(worker, ExitReason.CLOSED)
+        if event.interrupts and self.ending.step is Step.KILL:
+            for worker in self.roster.in_states(JUST_BUSY):
+                if worker.task is not None:
+                    self._interrupt(worker, None)
         self._wind_down()
         self._refresh_health()
 

@@ -171,10 +171,10 @@ class Desk:
         self._post(ev.ShutdownRequested(cancel_queued))
         self._abort_unopened()
 
-    def close(self, timeout: float | None) -> None:
+    def close(self, timeout: float | None, *, interrupts: bool = False) -> None:
         """Have it end within the timeout, in seconds; as :meth:`shutdown`."""
         self._is_shut = True
-        self._post(ev.CloseRequested(timeout))
+        self._post(ev.CloseRequested(timeout, interrupts))
         self._abort_unopened()
 
     def reload(self, preload: Callable[[], None]) -> None:

@@ -206,7 +206,8 @@ class SoftTimeout(WarmpoolError):
     one.
 
     Attributes:
-        limit: The soft time limit, in seconds; None if :meth:`TaskFuture.kill` asked for it.
+        limit: The soft time limit, in seconds; None if :meth:`TaskFuture.kill` asked for it, or
+            :meth:`WarmPool.terminate_workers`.
         left: Seconds until the worker is killed; None if nothing of that kind is to come.
     """
 

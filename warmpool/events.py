@@ -118,6 +118,8 @@ class CloseRequested:
     """End within ``timeout`` seconds; None: the pool's grace."""
 
     timeout: float | None = None
+    interrupts: bool = False
+    """Whether running tasks are told, so that they can clean up."""
 
 
 # ---------------------------------------------------------------------------- events: workers

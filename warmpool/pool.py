@@ -6,13 +6,13 @@ import itertools
 import time
 import weakref
 from collections.abc import Callable
-from types import FunctionType, TracebackType
-from typing import Any, Literal, TypeVar
+from types import FunctionType
+from typing import Any, TypeVar
 
 from warmpool import config, events, lifetime, payload
+from warmpool.closing import Closable
 from warmpool.config import TaskOptions
 from warmpool.desk import Desk
-from warmpool.ending import ABANDON_AFTER
 from warmpool.errors import PayloadError, PoolSaturated
 from warmpool.events import Health
 from warmpool.future import TaskFuture
@@ -23,14 +23,14 @@ from warmpool.pulse import beat_interval
 from warmpool.start import start_method as find_start_method
 from warmpool.stats import PoolStats, stats_of
 from warmpool.supervisor import Supervisor
-from warmpool.views import UNCHANGED, Submitting, TaskView
+from warmpool.views import UNCHANGED, TaskView
 
 T = TypeVar("T")
 
 _pool_numbers = itertools.count(1)
 
 
-class WarmPool(Submitting):
+class WarmPool(Closable):
     """A pool of warm, supervised worker processes that cannot wedge.
 
     A ``concurrent.futures.Executor`` that takes ``ProcessPoolExecutor``'s arguments by their
@@ -347,54 +347,3 @@ class WarmPool(Submitting):
         stats = self.stats()
         workers = ", ".join(f"{count} {state}" for state, count in stats.workers.items())
         return f"{workers or 'no workers'} | {stats.queued} queued"
-
-    # ------------------------------------------------------------------ the end
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks, finish what was taken, then end.
-
-        As long as a task runs, so does the pool: tasks without a limit make this wait without
-        one. :meth:`close` does not.
-
-        Args:
-            wait: Return when all is over. Else at once.
-            cancel_futures: Cancel what has not started.
-
-        *Threads:* any, callbacks and signal handlers included; blocks if it is to wait. In a
-        callback it does not wait for the callback's own thread.
-        """
-        lifetime.let_finish(self._desk)
-        self._desk.shutdown(cancel_queued=cancel_futures)
-        if wait:
-            self._desk.wait_ended(None)
-
-    def close(self, timeout: float | None = None) -> None:
-        """End within a deadline, whatever the workers do.
-
-        Waiting tasks fail with :class:`~warmpool.PoolClosed` at once. Running ones have ``grace``
-        to finish; then SIGKILL. Calling it again, or from several threads, does no harm; the
-        earliest deadline counts.
-
-        Args:
-            timeout: Seconds for all of it, the killing included; None: ``grace``, and what SIGKILL
-                takes.
-
-        *Threads:* any, callbacks and signal handlers included; blocks, but not past the deadline.
-        """
-        config.check_duration("timeout", timeout, optional=True, zero=True)
-        self._desk.close(timeout)
-        bound = self._settings.grace + 2 * ABANDON_AFTER if timeout is None else timeout
-        self._desk.wait_ended(bound)
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> Literal[False]:
-        """Leave: :meth:`shutdown`; after an exception, :meth:`close`."""
-        if exc_type is None:
-            self.shutdown(wait=True)
-        else:
-            self.close()
-        return False

@@ -126,7 +126,8 @@ class Staffing(Trays):
     def _interrupt(self, worker: Worker, limit: float | None) -> None:
         assert worker.task is not None
         # If this thread is late, both limits may have passed; less than nothing would say "never".
-        left = None if worker.deadline is None else max(0.0, worker.deadline - self._now)
+        ends = [at for at in (worker.deadline, self.ending.at) if at is not None]
+        left = max(0.0, min(ends) - self._now) if ends else None
         self._out.append(ev.InterruptTask(worker.id, worker.task, limit, left))
 
     def _heard(self, worker: Worker, cause: type[ev.WorkerEvent]) -> bool:

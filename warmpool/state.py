@@ -17,13 +17,14 @@ from warmpool.deadlines import Deadlines
 from warmpool.ending import CLOSING, DRAINING, OPEN, Ending, Phase
 from warmpool.events import ExitReason, Failure, FailureKind
 from warmpool.ledger import Ledger
-from warmpool.lifecycle import IDLE, WARM, WARMING, Worker
+from warmpool.lifecycle import BUSY, IDLE, WARM, WARMING, Worker
 from warmpool.pulse import Pulses
 from warmpool.restart import RestartPolicy
 from warmpool.roster import Roster
 from warmpool.tasks import TaskBook
 
 JUST_IDLE = frozenset({IDLE})
+JUST_BUSY = frozenset({BUSY})
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def _in_scripts(*changes: tuple[str, str], stderr: tuple[bytes, bytes] = (b"", b
                 assert old in script, f"{old!r} is not in their script any more:\n{script}"
                 script = script.replace(old, new)
             if FETCHED:
+                # A copy of before had the names that they have in the package.
                 script = script.replace(f"test.{NAME}", NAME)
             # They run it isolated from PYTHONPATH and the like. One of them uses multiprocessing
             # without importing it.
@@ -140,6 +141,31 @@ STARTS_WARM = Adapted(
     "it wants tasks to have started when the pool is shut down at once, and nothing has in a pool "
     "that is still cold: WarmPool hands no task to a worker that is not ready",
     _warm,
+)
+
+
+def _in_other_words(words: dict[str, str]) -> Patch:
+    @contextmanager
+    def patch(case: Any, names: dict[str, Any]) -> Iterator[None]:
+        original = case.assertRaisesRegex
+
+        def assert_raises_regex(error: type[BaseException], theirs: str) -> Any:
+            return original(error, words[theirs])
+
+        with mock.patch.object(case, "assertRaisesRegex", assert_raises_regex):
+            yield
+
+    return patch
+
+
+SAYS_OUR_WORDS = Adapted(
+    "the error is of the same type, and says it in other words",
+    _in_other_words(
+        {
+            "buffersize must be an integer or None": "buffersize must be an integer",
+            "buffersize must be None or > 0": "buffersize must be at least 1",
+        }
+    ),
 )
 CAUSE_IS_OURS = Adapted(
     "the cause of what a task raised is of a public class, warmpool.RemoteTraceback",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import multiprocessing.context
 import multiprocessing.forkserver
 import unittest
@@ -61,7 +62,7 @@ def _prepared(method: Callable[[Any], None], verdict: Verdict) -> Callable[[Any]
     @functools.wraps(method)
     def run(self: Any) -> None:
         change = (
-            verdict.patch(self, method.__globals__)
+            verdict.patch(self, inspect.unwrap(method).__globals__)
             if isinstance(verdict, Adapted)
             else nullcontext()
         )

@@ -83,6 +83,11 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             "ProcessPoolExecutor by name, _executor_manager_thread, _call_queue; ours: "
             "test_shutdown_without_waiting_finishes_and_ends",
         ),
+        "test_shutdown_gh_132969_case_1": LeftOut(
+            "ProcessPoolExecutor by name, _executor_manager_thread; ours: "
+            "test_who_is_shut_down_or_forgotten_finishes_with_a_worker_for_each_task"
+        ),
+        "test_shutdown_gh_132969_case_2": LeftOut("as test_shutdown_gh_132969_case_1"),
     },
     "WaitTests": {
         "test_20369": AS_IS,
@@ -108,6 +113,16 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "test_map": AS_IS,
         "test_map_exception": AS_IS,
         "test_map_timeout": AS_IS,
+        "test_map_buffersize_type_validation": adapt.SAYS_OUR_WORDS,
+        "test_map_buffersize_value_validation": adapt.SAYS_OUR_WORDS,
+        "test_map_buffersize": AS_IS,
+        "test_map_buffersize_on_multiple_iterables": AS_IS,
+        "test_map_buffersize_on_infinite_iterable": AS_IS,
+        "test_map_buffersize_on_multiple_infinite_iterables": AS_IS,
+        "test_map_buffersize_on_empty_iterable": AS_IS,
+        "test_map_buffersize_without_iterable": AS_IS,
+        "test_map_buffersize_when_buffer_is_full": AS_IS,
+        "test_swallows_falsey_exceptions": AS_IS,
         "test_shutdown_race_issue12456": AS_IS,
         "test_no_stale_references": AS_IS,
         "test_max_workers_negative": AS_IS,
@@ -137,6 +152,34 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "test_max_tasks_early_shutdown": LeftOut(
             "skips itself; ours: test_max_tasks_per_child_with_early_shutdown", ("fork",)
         ),
+        "test_max_tasks_per_child_pending_tasks_gh115634": LeftOut("skips itself", ("fork",)),
+        "test_shutdown_no_wait_max_tasks_gh119592": LeftOut(
+            "_executor_manager_thread; ours: "
+            "test_who_is_shut_down_or_forgotten_finishes_with_a_worker_for_each_task"
+        ),
+        "test_gc_during_max_tasks_worker_exit_gh152967": LeftOut(
+            "_executor_manager_thread, and wants the tasks of a forgotten pool to fail, which "
+            "WarmPool finishes; as test_shutdown_no_wait_max_tasks_gh119592"
+        ),
+        "test_force_shutdown_during_max_tasks_worker_exit": LeftOut(
+            "_force_shutting_down; ours: test_no_worker_follows_one_that_was_killed_with_its_pool"
+        ),
+        "test_failed_worker_replacement_breaks_pool": LeftOut(
+            "replaces _spawn_worker; ours: test_a_worker_that_cannot_be_replaced_breaks_the_pool"
+        ),
+        "test_broken_process_pool_traceback": LeftOut(
+            "_processes; ours: test_each_task_of_a_broken_pool_has_an_error_of_its_own"
+        ),
+        "test_terminate_workers": LeftOut("_force_shutdown; ours: test_terminate_workers"),
+        "test_kill_workers": LeftOut("_force_shutdown; ours: test_kill_workers"),
+        "test_force_shutdown_workers_invalid_op": LeftOut("_force_shutdown"),
+        "test_force_shutdown_workers": LeftOut("_processes; ours: test_kill_workers"),
+        "test_force_shutdown_workers_dead_workers": adapt.DIES,
+        "test_force_shutdown_workers_not_started_yet": LeftOut(
+            "wants no worker to be started before a task is submitted; ours: "
+            "test_workers_that_are_still_to_be_started_are_none_after_the_end"
+        ),
+        "test_force_shutdown_workers_stops_pool": LeftOut("_processes; ours: test_kill_workers"),
         "test_python_finalization_error": LeftOut(
             "counts on the order in which ProcessPoolExecutor starts its threads"
         ),
@@ -166,11 +209,36 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
 }
 
 NOT_IN_EVERY_VERSION = {
+    "test_broken_process_pool_traceback",
     "test_crash_big_data",
+    "test_failed_worker_replacement_breaks_pool",
+    "test_force_shutdown_during_max_tasks_worker_exit",
+    "test_force_shutdown_workers",
+    "test_force_shutdown_workers_dead_workers",
+    "test_force_shutdown_workers_invalid_op",
+    "test_force_shutdown_workers_not_started_yet",
+    "test_force_shutdown_workers_stops_pool",
     "test_future_times_out",
+    "test_gc_during_max_tasks_worker_exit_gh152967",
     "test_gh105829_should_not_deadlock_if_wakeup_pipe_full",
     "test_hang_gh94440",
+    "test_kill_workers",
+    "test_map_buffersize",
+    "test_map_buffersize_on_empty_iterable",
+    "test_map_buffersize_on_infinite_iterable",
+    "test_map_buffersize_on_multiple_infinite_iterables",
+    "test_map_buffersize_on_multiple_iterables",
+    "test_map_buffersize_type_validation",
+    "test_map_buffersize_value_validation",
+    "test_map_buffersize_when_buffer_is_full",
+    "test_map_buffersize_without_iterable",
+    "test_max_tasks_per_child_pending_tasks_gh115634",
     "test_python_finalization_error",
+    "test_shutdown_gh_132969_case_1",
+    "test_shutdown_gh_132969_case_2",
+    "test_shutdown_no_wait_max_tasks_gh119592",
+    "test_swallows_falsey_exceptions",
+    "test_terminate_workers",
     "test_zero_timeout",
 }
 """All others are: one that is missing was renamed, and its verdict has to follow."""

@@ -22,6 +22,9 @@ FETCHED = not fetch_cpython_tests.come_with_python()
 
 FOUND = not FETCHED or fetch_cpython_tests.are_fetched()
 
+NOT_OF_PROCESSES = {"test_interpreter_pool", "test_thread_pool"}
+"""Modules of theirs that are left alone: the first wants tests of asyncio that are not here."""
+
 WHY_NOT = (
     f"this Python {VERSION} has no test.{NAME}, and there is no copy in {FOLDER}: run "
     "tests/conformance/fetch_cpython_tests.py"
@@ -34,7 +37,14 @@ def modules() -> list[ModuleType]:
         sys.path.append(str(FOLDER))
     top = importlib.import_module(NAME if FETCHED else f"test.{NAME}")
     inner = pkgutil.iter_modules(getattr(top, "__path__", ()), f"{top.__name__}.")
-    return [top, *(importlib.import_module(info.name) for info in inner)]
+    return [
+        top,
+        *(
+            importlib.import_module(info.name)
+            for info in inner
+            if info.name.rpartition(".")[2] not in NOT_OF_PROCESSES
+        ),
+    ]
 
 
 def classes() -> dict[str, type[Any]]:

@@ -126,7 +126,8 @@ class World(Promises):
     def close(self, timeout: float | None) -> None:
         ending = self.core.ending
         promised = ending.at
-        self.say(ev.CloseRequested(timeout))
+        # To interrupt changes nothing but what tasks are told.
+        self.say(ev.CloseRequested(timeout, interrupts=timeout is None))
         if promised is not None and ending.at is not None:
             assert ending.at <= promised, "the end is put off"
 

@@ -57,6 +57,24 @@ def grow_in_a_grandchild(size: int) -> None:
 # ---------------------------------------------------------------------------- soft limits
 
 
+def announce_and_clean_up(gate: Gate, notes: Path) -> None:
+    """Announce itself, wait to be interrupted, and clean up."""
+    try:
+        gate.hold()
+    except SoftTimeout:
+        notes.write_text("cleaned up")
+        raise
+
+
+def announce_and_hang(gate: Gate) -> None:
+    """Announce itself, and hang whatever is raised."""
+    while True:
+        try:
+            gate.hold()
+        except SoftTimeout:
+            continue
+
+
 def sleep() -> None:
     time.sleep(_LONG)
 

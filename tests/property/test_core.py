@@ -250,10 +250,14 @@ class CoreMachine(RuleBasedStateMachine):
         if not self.world.ended and not really:
             self.world.say(ev.ShutdownRequested(cancel))
 
-    @rule(timeout=st.sampled_from([None, 0.0, 1.0, 60.0]), really=st.integers(0, 5))
-    def close(self, timeout, really):
+    @rule(
+        timeout=st.sampled_from([None, 0.0, 1.0, 60.0]),
+        interrupts=st.booleans(),
+        really=st.integers(0, 5),
+    )
+    def close(self, timeout, interrupts, really):
         if not self.world.ended and not really:
-            self.world.say(ev.CloseRequested(timeout))
+            self.world.say(ev.CloseRequested(timeout, interrupts))
 
     # always
 

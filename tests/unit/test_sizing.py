@@ -317,6 +317,27 @@ def test_a_kill_with_a_grace_asks_first():
     assert exits(world) == {ExitReason.KILLED: 1}
 
 
+def test_a_close_that_interrupts_asks_whoever_runs_and_tells_when_it_ends():
+    world = a_world(3, grace=5.0)
+    tasks = [world.submit(), world.submit(timeout=2.0)]
+    world.say(ev.CloseRequested(None, interrupts=True))
+    asked = {command.task: command.left for command in world.interrupts}
+    assert asked == {tasks[0]: pytest.approx(5.0), tasks[1]: pytest.approx(2.0)}
+    assert all(command.limit is None for command in world.interrupts)
+    world.pass_time(5.0)
+    assert world.failure(tasks[0]).kind is FailureKind.POOL_CLOSED
+    assert world.failure(tasks[1]).kind is FailureKind.TASK_TIMEOUT
+
+
+def test_a_soft_limit_tells_when_a_closing_pool_kills():
+    world = a_world(1, grace=5.0)
+    world.submit(soft_timeout=1.0)
+    world.say(ev.CloseRequested(None))
+    world.pass_time(1.0)
+    (command,) = world.interrupts
+    assert (command.limit, command.left) == (1.0, pytest.approx(4.0))
+
+
 def test_a_kill_with_a_grace_puts_no_limit_off():
     world = a_world(1)
     task = world.submit(timeout=2.0)
