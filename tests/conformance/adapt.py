@@ -163,7 +163,7 @@ SAYS_OUR_WORDS = Adapted(
     _in_other_words(
         {
             "buffersize must be an integer or None": "buffersize must be an integer",
-            "buffersize must be None or > 0": "buffersize must be at least 1",
+            "buffersize must be None or > 0": "buffersize must be greater than 0",
         }
     ),
 )

@@ -45,6 +45,9 @@ class _OnWarmPool:
         # They collect zombies and give threads a second, and only say so.
         assert not support.environment_altered, "a process or thread is left: see stderr"
 
+    def create_event(self) -> Any:
+        return self.manager.Event()  # type: ignore[attr-defined]
+
     def _fail_on_deadlock(self, executor: WarmPool) -> None:
         # Theirs kills _processes.
         executor.close(BOUND)
