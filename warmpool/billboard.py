@@ -99,8 +99,12 @@ DRAFT = ".new"
 """How the name of a file ends that is being written; one that is there for long was given up."""
 
 
+LONGEST = 1 << 24
+"""Bytes of a file that is read: a thousand workers take a fiftieth of that."""
+
+
 def read(folder: int, name: str) -> str | None:
-    """What is in a file; None if it cannot be read, or is no file."""
+    """What is in a file; None if it cannot be read, is no file, or is too long to be of ours."""
     # Not blocking: somebody may have put a named pipe there.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -111,7 +115,8 @@ def read(folder: int, name: str) -> str | None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         with open(descriptor, encoding="ascii", closefd=False) as file:
-            return file.read()
+            text = file.read(LONGEST + 1)
+            return text if len(text) <= LONGEST else None
     except (OSError, ValueError):
         return None
     finally:

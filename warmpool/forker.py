@@ -27,6 +27,8 @@ HEADER = "!I"
 _HEADER = struct.Struct(HEADER)
 NUMBER = struct.Struct("=q")
 _DESCRIPTORS_AT_MOST = 250
+_CHUNK = 1 << 18
+"""Bytes received at once: room for them is made before they come."""
 
 inherited: child.Inherited | None = None
 """What workers of this process have without its being sent to them, if they do."""
@@ -128,11 +130,13 @@ class Forker:
             self._link, _HEADER.size, _DESCRIPTORS_AT_MOST
         )
         header += self._receive(_HEADER.size - len(header))
-        if len(header) < _HEADER.size:
-            return False
-        (size,) = _HEADER.unpack(header)
+        size = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else 0
         body = self._receive(size)
-        if len(body) < size:
+        if len(header) < _HEADER.size or len(body) < size:
+            # Half a request: the host died in the middle. The workers that are left may be here
+            # for long.
+            for descriptor in descriptors:
+                os.close(descriptor)
             return False
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
@@ -167,7 +171,7 @@ class Forker:
     def _receive(self, size: int) -> bytes:
         """So many bytes, or less if the link ends before that."""
         parts = []
-        while size and (part := self._link.recv(size)):
+        while size and (part := self._link.recv(min(size, _CHUNK))):
             parts.append(part)
             size -= len(part)
         return b"".join(parts)

@@ -83,12 +83,14 @@ def receive_birth(status: int) -> tuple[int, servers.Kept]:
         end.detach()
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    if len(data) < forker.NUMBER.size:
-        raise EOFError("the process that forks the workers has died, or has no descriptor left")
-    (answer,) = forker.NUMBER.unpack(data)
-    if answer < 0:
-        raise OSError(-answer, f"the server cannot fork: {os.strerror(-answer)}")
-    return answer, watch
+    try:
+        if len(data) < forker.NUMBER.size:
+            raise EOFError("the process that forks the workers has died, or has no descriptor left")
+        servers.check_pid(forker.NUMBER.unpack(data)[0])
+    except BaseException:
+        watch.close()
+        raise
+    return forker.NUMBER.unpack(data)[0], watch
 
 
 class Popen(servers.Popen):

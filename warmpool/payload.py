@@ -13,11 +13,10 @@ import io
 import os
 import pickle
 import struct
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context, reduction
 from threading import current_thread, main_thread
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, TracebackType
 from typing import Any
 
 from warmpool.each import Each
@@ -130,7 +129,7 @@ def dump_error(error: BaseException, dumps_: Dumps, note: str | None = None) -> 
         if error.__traceback__ is not None:
             # Without our own frame. By the base class: the error's own may refuse attributes.
             BaseException.with_traceback(error, error.__traceback__.tb_next)
-        text = "".join(traceback.format_exception(error))
+        text = _traceback_text(error, summary)
     except BaseException:
         text = summary  # A __str__ or a __cause__ of the user's own that itself raises.
     try:
@@ -196,6 +195,26 @@ def _unpack(body: bytes | bytearray) -> tuple[str | None, str, str, bytes | None
                 pickled,
             )
     return "the worker's report of an error is malformed", repr(bytes(body[:80])), "", None
+
+
+def _traceback_text(error: BaseException, summary: str) -> str:
+    try:
+        # Not before it is needed: from Python 3.14 on this imports dataclasses and inspect, which
+        # would lengthen each start of a spawned worker by a third of the interpreter's own.
+        import traceback
+    except Exception:
+        # No descriptor left, say, which may be just what the task has raised.
+        return f"{_frames(error.__traceback__)}{summary}\n"
+    return "".join(traceback.format_exception(error))
+
+
+def _frames(trace: TracebackType | None) -> str:
+    lines = ["Traceback (most recent call last):\n"]
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}\n')
+        trace = trace.tb_next
+    return "".join(lines)
 
 
 def _summary(

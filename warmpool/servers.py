@@ -8,6 +8,7 @@ watched, killed and buried without a wait that has no bound.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -25,6 +26,7 @@ END_PATIENCE = 2.0
 one that took other privileges cannot be killed at all: it ends at the end of its alive pipe."""
 
 _POLL = 0.01
+_MOST = (1 << 31) - 1
 
 
 class ServerProcess:
@@ -104,6 +106,21 @@ def dump(popen: Any, *values: Any) -> bytes:
     return buffer.getvalue()
 
 
+def check_pid(answer: int) -> int:
+    """What a server answers to a request: the new process's pid, and nothing else.
+
+    Raises:
+        OSError: It could not fork, and answers with the negative of the error's number; or what it
+            answers can be neither, since somebody else has written there.
+    """
+    # It is data (I13), and what is taken for a pid gets signals.
+    if 0 < answer <= _MOST:
+        return answer
+    if -_MOST <= answer < 0:
+        raise OSError(-answer, f"the server cannot fork: {os.strerror(-answer)}")
+    raise OSError(errno.EPROTO, f"the server has answered what is no pid: {answer}")
+
+
 class Kept:
     """Descriptors that live as long as a process object."""
 
@@ -164,6 +181,4 @@ class Popen(popen_forkserver.Popen):
             OSError: It could not fork, or its pipe broke.
         """
         answer: int = forkserver.read_signed(self.sentinel)
-        if answer < 0:
-            raise OSError(-answer, f"the server cannot fork: {os.strerror(-answer)}")
-        self.pid = answer
+        self.pid = check_pid(answer)

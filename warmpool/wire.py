@@ -57,7 +57,16 @@ class Reader:
             then; the messages before that are good: a result that arrived is a result.
     """
 
-    __slots__ = ("_body", "_head", "_kinds", "_max_body", "_missing", "_start", "broken")
+    __slots__ = (
+        "_body",
+        "_head",
+        "_kinds",
+       
+        "_max_body",
+        "_missing",
+        "_start",
+        "broken",
+    )
 
     def __init__(self, kinds: frozenset[int], max_body: int = MAX_BODY) -> None:
         self._kinds = kinds
@@ -83,7 +92,7 @@ class Reader:
         at, end = 0, len(data)
         while (body := at + HEADER.size) <= end:
             kind, task, length = HEADER.unpack_from(data, at)
-            if body + length > end or kind not in self._kinds:
+            if body + length > end or length > self._max_body or kind not in self._kinds:
                 break
             at = body + length
             messages.append((kind, task, bytes(data[body:at])))

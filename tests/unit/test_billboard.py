@@ -88,6 +88,15 @@ def test_what_cannot_be_written_leaves_what_was_there(place, monkeypatch):
     assert [path.name for path in place.iterdir()] == ["1.json"]
 
 
+def test_what_is_too_long_is_not_read(place, monkeypatch):
+    monkeypatch.setattr("warmpool.billboard.LONGEST", 10)
+    with billboard.opened(place, make=True) as folder:
+        billboard.write(folder, "short", "x" * 10)
+        billboard.write(folder, "long", "x" * 11)
+        assert billboard.read(folder, "short") == "x" * 10
+        assert billboard.read(folder, "long") is None
+
+
 def test_what_is_no_file_is_not_read(place):
     with billboard.opened(place, make=True) as folder:
         os.mkfifo(place / "pipe")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+import sys
 
 import pytest
 
@@ -113,3 +114,24 @@ def test_an_error_report_keeps_its_texts_whatever_they_hold():
     error = payload.load_error(body)
     assert str(error).startswith("a note: ValueError: lone")
     assert isinstance(error.__cause__, ValueError)
+
+
+def test_a_traceback_is_told_though_no_module_can_be_imported_any_more(monkeypatch):
+    """No descriptor is left, say."""
+    from warmpool import payload
+
+    def fail():
+        raise OSError("Too many open files")
+
+    monkeypatch.setitem(sys.modules, "traceback", None)
+    try:
+        fail()
+    except OSError as error:
+        body = payload.dump_error(error, payload.dumps)
+    monkeypatch.undo()
+    line = fail.__code__.co_firstlineno + 1
+    assert payload.error_text(body) == (
+        "Traceback (most recent call last):\n"
+        f'  File "{__file__}", line {line}, in fail\n'
+        "OSError: Too many open files\n"
+    )
