@@ -104,8 +104,12 @@ class _Server(forkserver.ForkServer):
     def __init__(self) -> None:
         super().__init__()
         # What the application told the shared one to preload counts here too.
-        shared: list[str] = getattr(forkserver._forkserver, "_preload_modules", ["__main__"])
-        self.set_forkserver_preload([*shared, "warmpool.child", "warmpool.start"])
+        shared: list[str] = getattr(forkserver._forkserver, "_preload_modules", [])
+        # But not the main module, which it says by itself, and which CPython really imports in its
+        # server from 3.14 on. That would fork beside threads that this import leaves, and a pool
+        # that is made in there would be one of the server's, which no worker could use.
+        others = [name for name in shared if name != "__main__"]
+        self.set_forkserver_preload([*others, "warmpool.child", "warmpool.start"])
         # The heir of a launcher that hung may be here beside it.
         self._making = threading.Lock()
         self._closed = False

@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers import faults, policies, processes, tasks
 from tests.helpers.gate import Gate, hold
+from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import (
     WarmPool,
@@ -89,6 +90,29 @@ def test_close_ends_with_a_stopped_fork_server(make_pool: MakePool, gate: Gate) 
     assert running.done()
     assert pool.stats().workers == {}
     assert not processes.is_running(server)
+
+
+IMPORTS = """
+    import os
+    IMPORTED_BY = os.getpid()
+
+    def importer():
+        return IMPORTED_BY, os.getpid()
+
+    if __name__ == "__main__":
+        from warmpool import WarmPool
+        with WarmPool(1, start_method="forkserver", max_tasks_per_child=1) as pool:
+            for _ in range(2):
+                by, worker = pool.submit(importer).result(20)
+                print(by == worker, flush=True)
+"""
+
+
+def test_each_worker_imports_the_main_module_itself(run_host: Callable[..., Host]) -> None:
+    """In the server it would leave threads, to be forked beside, and pools that are nobody's."""
+    host = run_host(IMPORTS)
+    assert [host.line(), host.line()] == ["True", "True"]
+    assert host.wait() == 0
 
 
 @pytest.fixture

@@ -320,9 +320,12 @@ class Piped:
         return not select.select([], [self.stream], [], 0)[1]
 
     def read(self) -> str:
-        """What has been written and not read."""
+        """What has been written and not read; after a moment, if that is nothing."""
+        # Not blocking: who has written the last of it may be heard of only later.
+        if not select.select([self.reading], [], [], 0.01)[0]:
+            return ""
         waiting = fcntl.ioctl(self.reading, termios.FIONREAD, b"\0" * 4)
-        return os.read(self.reading, int.from_bytes(waiting, sys.byteorder) or 1).decode()
+        return os.read(self.reading, int.from_bytes(waiting, sys.byteorder)).decode()
 
     def close(self) -> None:
         self.stream.close()
