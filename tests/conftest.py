@@ -15,6 +15,7 @@ if _ROOT not in sys.path:
     # Handed on to workers, which import the functions of tests.helpers.
     sys.path.insert(0, _ROOT)
 
+from tests.faults.table import Table  # noqa: E402
 from tests.helpers import leaks  # noqa: E402
 from tests.helpers.gate import Gate  # noqa: E402
 from tests.helpers.hosts import run_host  # noqa: E402, F401
@@ -27,6 +28,32 @@ START_METHODS = ("forkserver", "spawn", "fork", "template")
 leaks.prepare()
 # A shell has what it runs in the background ignore Ctrl-C; hosts inherit that, and workers.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_TABLE = pytest.StashKey[Table]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults-table",
+        metavar="FILE",
+        type=Path,
+        help="note what the fault tests see there, for python -m tests.faults.table",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TABLE] = Table(config.getoption("--faults-table"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_TABLE].save()
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest) -> Table:
+    """Takes notes of what the caller gets; see :mod:`tests.faults.table`."""
+    return request.config.stash[_TABLE]
 
 
 @pytest.fixture(scope="module", params=START_METHODS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import Reports, SharedPool, Shelf
+from tests.faults.table import Table, words
 from tests.helpers import faults, gate, payloads, processes, tasks
 from tests.helpers.faults import FAULTS, End
 from tests.helpers.gate import Gate
@@ -70,6 +72,16 @@ def _killed_by_its_control_thread(fault: faults.Fault, error: WorkerError) -> bo
     return fault.perform is faults.closes_its_descriptors and error.signal == signal.SIGKILL
 
 
+_ELSEWHERE = "its result, from another worker; logged: "
+_NOTHING = "nothing, no task is lost; logged: "
+_EITHER = "`ProtocolError`, or `WorkerDied`, SIGKILL"
+"""Of one who closes its descriptors: it depends on which thread of the worker was where."""
+
+
+def _gets(fault: faults.Fault, error: BaseException | None) -> str:
+    return _EITHER if fault.perform is faults.closes_its_descriptors else words(error)
+
+
 # ------------------------------------------------------------------------------- before it is ready
 
 
@@ -94,12 +106,13 @@ def _failed_start(
 @pytest.mark.parametrize("stage", ["starting", "initializing"])
 @pytest.mark.parametrize("name", faults.names(End.RAISES, End.DIES, End.BREAKS))
 def test_a_start_that_fails_is_reported_with_its_cause_and_made_up_for(
-    shared_pool: SharedPool, reports: Reports, gate: Gate, name: str, stage: str
+    shared_pool: SharedPool, reports: Reports, gate: Gate, table: Table, name: str, stage: str
 ) -> None:
     fault = FAULTS[name]
     with bystander(shared_pool.pool, gate) as busy:
         former = _order(shared_pool, stage, name)
         error, line = _failed_start(shared_pool, stage, reports)
+        seconds = shared_pool.orders.seconds_since()
     pid = shared_pool.orders.taken_by(stage)
     assert pid not in (None, former, busy)
     # The second greeting is the one too many.
@@ -119,6 +132,9 @@ def test_a_start_that_fails_is_reported_with_its_cause_and_made_up_for(
             assert signal.Signals(-fault.exitcode).name in str(error)
     elif not _killed_by_its_control_thread(fault, error):
         assert "broke the protocol" in str(error)
+    is_unclear = fault.perform is faults.closes_its_descriptors
+    told = "`InitializerFailed`" if is_unclear else words(error)
+    table.note(name, stage, _ELSEWHERE + told, seconds)
     processes.wait_gone(pid)
 
 
@@ -132,7 +148,13 @@ def _hangs_while_starting(start_method: str) -> list[str]:
 @pytest.mark.parametrize("stage", ["starting", "initializing"])
 @pytest.mark.parametrize("name", faults.names(End.HANGS))
 def test_a_start_that_hangs_is_ended_by_init_timeout_and_made_up_for(
-    hasty_shelf: Shelf, start_method: str, reports: Reports, gate: Gate, name: str, stage: str
+    hasty_shelf: Shelf,
+    start_method: str,
+    reports: Reports,
+    gate: Gate,
+    table: Table,
+    name: str,
+    stage: str,
 ) -> None:
     if stage == "starting" and name not in _hangs_while_starting(start_method):
         pytest.skip("what ends a hang is the same for all: two of them do")
@@ -147,6 +169,7 @@ def test_a_start_that_hangs_is_ended_by_init_timeout_and_made_up_for(
     assert error.uptime >= 0.8
     assert "init_timeout" in line
     assert pid is not None
+    table.note(name, stage, _ELSEWHERE + words(error), error.uptime - error.limit, "`init_timeout`")
     processes.wait_gone(pid)
 
 
@@ -182,12 +205,13 @@ _HANGS = ("hangs_with_the_gil", "is_stopped")
 
 @pytest.mark.parametrize(("name", "stage"), _cases(End.DIES, End.BREAKS))
 def test_a_worker_that_dies_or_lies_fails_its_own_task_only(
-    shared_pool: SharedPool, gate: Gate, name: str, stage: str
+    shared_pool: SharedPool, gate: Gate, table: Table, name: str, stage: str
 ) -> None:
     fault = FAULTS[name]
     with bystander(shared_pool.pool, gate) as busy:
         future = _WITH_A_TASK[stage](shared_pool.pool, name)
         error = outcome(future)
+        seconds = shared_pool.orders.seconds_since()
         assert future.info.pid != busy  # type: ignore[attr-defined]
     pid = future.info.pid  # type: ignore[attr-defined]
     assert_facts(error, pid, "busy")
@@ -201,33 +225,38 @@ def test_a_worker_that_dies_or_lies_fails_its_own_task_only(
     elif not _killed_by_its_control_thread(fault, error):
         assert type(error) is ProtocolError
         assert error.exitcode is None
+    table.note(name, stage, _gets(fault, error), seconds)
     processes.wait_gone(pid)
 
 
 @pytest.mark.parametrize(("name", "stage"), _cases(End.HANGS))
 def test_a_hang_does_not_escape_the_time_limit(
-    shared_pool: SharedPool, gate: Gate, name: str, stage: str
+    shared_pool: SharedPool, gate: Gate, table: Table, name: str, stage: str
 ) -> None:
     with bystander(shared_pool.pool, gate):
         future = _WITH_A_TASK[stage](shared_pool.pool.options(timeout=LIMIT), name)
         error = outcome(future)
+        now = time.monotonic()
     pid = future.info.pid  # type: ignore[attr-defined]
     assert_facts(error, pid, "busy")
     assert isinstance(error, TaskTimeout)
     assert isinstance(error, TimeoutError)
     assert error.started
     assert error.limit == LIMIT
+    started = future.info.started  # type: ignore[attr-defined]
+    table.note(name, stage, words(error), now - started - LIMIT, "its `timeout`")
     processes.wait_gone(pid)
 
 
 @pytest.mark.parametrize(("name", "stage"), _cases(End.RAISES))
 def test_what_is_raised_costs_no_worker(
-    shared_pool: SharedPool, gate: Gate, name: str, stage: str
+    shared_pool: SharedPool, gate: Gate, table: Table, name: str, stage: str
 ) -> None:
     started_before = shared_pool.pool.stats().workers_started
     with bystander(shared_pool.pool, gate):
         future = _WITH_A_TASK[stage](shared_pool.pool, name)
         error = outcome(future)
+        seconds = shared_pool.orders.seconds_since()
     if stage == "unpickling arguments" or (stage == "pickling the result" and name == "raises"):
         assert isinstance(error, PayloadError)
         assert name in _texts(error)
@@ -236,6 +265,7 @@ def test_what_is_raised_costs_no_worker(
         assert type(error) is expected
         assert isinstance(error.__cause__, RemoteTraceback)
         assert name in str(error.__cause__)
+    table.note(name, stage, words(error), seconds)
     assert shared_pool.pool.stats().workers_started == started_before
 
 
@@ -308,6 +338,7 @@ def test_a_fault_between_tasks_is_a_non_event(
     shared_pool: SharedPool,
     reports: Reports,
     make_gate: Callable[[], Gate],
+    table: Table,
     name: str,
 ) -> None:
     pool, left_behind = shared_pool.pool, make_gate()
@@ -316,10 +347,12 @@ def test_a_fault_between_tasks_is_a_non_event(
         assert left_behind.arrived() == pid
         left_behind.open()
         error, _ = reports.of_worker(pid)
+        seconds = shared_pool.orders.seconds_since()
     assert_facts(error, pid, "idle")
     assert isinstance(error, WorkerDied if FAULTS[name].end is End.DIES else ProtocolError)
     assert isinstance(error, WorkerError)
     assert error.exitcode == FAULTS[name].exitcode
+    table.note(name, "idle", _NOTHING + words(error), seconds)
 
 
 @pytest.mark.parametrize("name", _HANGS)
@@ -350,11 +383,12 @@ def recycling_shelf(make_shelf: Callable[..., Shelf]) -> Shelf:
 
 @pytest.mark.parametrize("name", faults.names())
 def test_a_fault_on_the_way_out_costs_nothing(
-    recycling_shelf: Shelf, gate: Gate, name: str
+    recycling_shelf: Shelf, gate: Gate, table: Table, name: str
 ) -> None:
     shared = recycling_shelf.take()
     with bystander(shared.pool, gate):
         pid = shared.pool.submit(tasks.commit_at_exit, name).result(BOUND)
+        table.note(name, "leaving", "its result")
         processes.wait_gone(pid)
 
 

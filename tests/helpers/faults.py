@@ -281,6 +281,9 @@ def names(*ends: End) -> list[str]:
 
 def perform(name: str) -> Any:
     """Commit a fault."""
+    if (folder := os.environ.get(Orders.VARIABLE)) is not None:
+        with contextlib.suppress(OSError):
+            Path(folder, "moment").write_text(f"{time.monotonic()!r}")
     return FAULTS[name].perform()
 
 
@@ -307,6 +310,11 @@ class Orders:
         """In the test: the pid of the worker that has taken it, None while nobody has."""
         taken = list(self.folder.glob(f"{stage}-taken-by-*"))
         return int(taken[-1].name.rpartition("-")[2]) if taken else None
+
+    def seconds_since(self) -> float:
+        """In the test: how long ago the last fault was committed, by whomever of its workers."""
+        # That clock is the same for all processes.
+        return time.monotonic() - float((self.folder / "moment").read_text())
 
     def clear(self) -> None:
         """In the test: forget all of them."""
