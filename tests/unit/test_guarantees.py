@@ -19,7 +19,7 @@ LINK = re.compile(r"\[`(test_\w+)`\]\((tests/[\w/]+\.py)\)")
 def guarantees() -> list[str]:
     """The paragraphs of README's section, one for each guarantee."""
     section = (ROOT / "README.md").read_text().partition("## What it guarantees\n")[2]
-    section = section.partition("\n## ")[0]
+    section = section.partition("\n##")[0]
     return [part for part in re.split(r"\n\n|\n(?=\d\. )", section) if part.strip()]
 
 
