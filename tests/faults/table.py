@@ -22,7 +22,10 @@ from tests.helpers.faults import FAULTS
 
 PAGE = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-COMMAND = "python -m pytest tests/faults --faults-table FILE && python -m tests.faults.table FILE"
+COMMAND = (
+    "python -m pytest tests/faults/test_kill_matrix.py --faults-table FILE"
+    " && python -m tests.faults.table FILE"
+)
 
 _HEAD = ("fault", "stage", "what the caller gets", "how fast: median (slowest), in ms")
 _LINE = "|"
