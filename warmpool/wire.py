@@ -57,16 +57,7 @@ class Reader:
             then; the messages before that are good: a result that arrived is a result.
     """
 
-    __slots__ = (
-        "_body",
-        "_head",
-        "_kinds",
-       
-        "_max_body",
-        "_missing",
-        "_start",
-        "broken",
-    )
+    __slots__ = ("_body", "_head", "_kinds", "_max_body", "_missing", "_start", "broken")
 
     def __init__(self, kinds: frozenset[int], max_body: int = MAX_BODY) -> None:
         self._kinds = kinds
