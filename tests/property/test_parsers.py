@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, messages_in, seeds
-from warmpool import servers, wire
+from warmpool import servers, stacks, wire
 
 SEEDS = seeds()
 
@@ -88,6 +88,15 @@ def test_a_request_that_promises_too_much_costs_a_forker_no_memory(body):
 
 
 # ------------------------------------------------------------------------------- single cases
+
+
+@pytest.mark.parametrize("outermost", ["<module>", "_run_module_as_main", "_bootstrap"])
+def test_a_stack_is_whole_with_its_outermost_frame(outermost):
+    """Else whoever waits for it waits in vain for what is not to come."""
+    text = f'Current thread 0x01:\n  File "a.py", line 1 in f\n  File "b", line 2 in {outermost}\n'
+    assert stacks.looks_complete(text)
+    assert not stacks.looks_complete(text[:-1])
+    assert not stacks.looks_complete(text.rpartition("  File")[0])
 
 
 def test_the_reference_knows_the_protocol():
