@@ -10,8 +10,8 @@ import itertools
 import re
 
 _OUTERMOST = ("in <module>", "in _run_module_as_main", "in _bootstrap", "  ...")
-"""How the last line of a thread ends: a script, ``python -m`` (under ``fork`` a worker has its host's
-frames), a thread, more than a hundred frames."""
+"""How the last line of a thread ends: a script, ``python -m`` (under ``fork`` a worker has its
+host's frames), a thread, more than a hundred frames."""
 
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x\w+.*$", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.M)
