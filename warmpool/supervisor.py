@@ -27,6 +27,7 @@ I15  Signals go to a process that is known to be alive. (``process``.)
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 from collections import deque
@@ -224,10 +225,12 @@ class Supervisor:
         earliest = wakes_at = self._earliest()
         if not inbox:
             wakes_at = self.lender.lend(self._core.on_loan(MOST_LEASES), earliest)
-        timeout = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
+        now = -math.inf if wakes_at is None else time.monotonic()
+        timeout = None if wakes_at is None else max(0.0, wakes_at - now)
         self._settler.unpark()
         ready = self._loop.wait(timeout, inbox)
         if not ready and timeout:
+            now = time.monotonic()
             # A stop of this process (a job control signal, a suspended machine) ends the sleep with
             # nothing to report though something is ready: it may have come in time.
             ready = self._loop.wait(0.0, ())
@@ -250,18 +253,19 @@ class Supervisor:
             else:
                 self._handle(item)
             del item  # The last reference to a future may be in it; see settling.
-        # Deadlines last: what came in time is not late because this thread was.
-        if earliest is not None and earliest <= (now := time.monotonic()):
+        # Deadlines last, and only those that had passed when this looked for what is ready: what came
+        # in time is not late because this thread was, or was stopped since.
+        if earliest is not None and earliest <= now:
             self._loop.run_timers(now)
-            self._handle(ev.TimePassed())
+            self._handle(ev.TimePassed(), now)
 
     def _earliest(self) -> float | None:
         """When something is to be done unasked."""
         earliest = _earlier(self._core.next_deadline(), self._loop.next_timer())
         return self._helpers.relieve(earliest)
 
-    def _handle(self, event: ev.Event) -> None:
-        self._carry_out(self._core.handle(event, time.monotonic()))
+    def _handle(self, event: ev.Event, now: float | None = None) -> None:
+        self._carry_out(self._core.handle(event, time.monotonic() if now is None else now))
         # What came up while commands were carried out: never handled from within, or a thousand
         # cancelled tasks would be a thousand calls deep.
         while self._follow_ups:

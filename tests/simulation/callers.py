@@ -178,14 +178,13 @@ class Callers:
         records = [judge.enter(0, False, {}, is_alone=False) for _ in range(count)]
         seconds = [rng.expovariate(1.0 / self._job_seconds) for _ in records]
         numbers = [record.number for record in records]
-        limited = rng.random() < 0.5
-        pool = self._pool.options(timeout=self._limit) if limited else self._pool
+        # With a limit: nobody would kill one that hangs.
         try:
-            results = pool.map(
+            results = self._pool.options(timeout=self._limit).map(
                 job,
                 numbers,
                 seconds,
-                timeout=None if limited else 2 * self._limit,
+                timeout=rng.choice((None, 2 * self._limit)),
                 chunksize=rng.randint(1, 4),
             )
             for number, result in zip(numbers, results, strict=True):

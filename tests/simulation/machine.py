@@ -193,10 +193,8 @@ class Machine:
 
     def step(self) -> None:
         """The running thread makes a system call, before which anything may happen."""
-        if self.in_event:
-            return
-        if self.is_over:
-            raise Over
+        if self.in_event or self.is_over:
+            return  # At the end threads unwind where they block: there, it can be raised.
         self.now += STEP
         while self._due and self._due[0][0] <= self.now:
             self._happen()
@@ -212,6 +210,8 @@ class Machine:
 
     def turn(self, who: str) -> None:
         """Somebody looks whether there is anything to do; too often, if there is not."""
+        if self.is_over:
+            raise Over
         if int(self.now) != self._second:
             self._second = int(self.now)
             self._turns.clear()
