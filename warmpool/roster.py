@@ -228,6 +228,9 @@ class Roster:
     def stop(self, worker: Worker, now: float, grace: float, reason: ev.ExitReason) -> None:
         """Ask a worker to leave within its grace."""
         worker.reason = reason
+        if self.proved_itself(worker, now):
+            # What had failed in this slot before it is past: its successor need not wait.
+            self.slots[worker.slot].failures = 0
         self.move(worker, ev.StopWorker, now)
         self.set_deadline(worker, now + grace)
         self._emit(ev.StopWorker(worker.id))

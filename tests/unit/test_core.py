@@ -187,6 +187,20 @@ def test_one_failing_slot_beside_a_warm_one_degrades_the_pool_and_no_more():
     assert world.running == {good: task}
 
 
+def test_a_slot_is_refilled_at_once_after_a_worker_that_was_of_use_and_retires():
+    # However often its slot had failed before that worker.
+    world = a_world(warm=False, worker_lifetime=100.0)
+    world.start_failed(the_worker(world))
+    world.pass_time(1.0)
+    worker = the_worker(world)
+    world.warm(worker)
+    world.pass_time(120.0)
+    assert world.stopped == {worker}
+    assert world.core.health is Health.WARMING
+    world.exit(worker)
+    assert world.unborn == {worker + 1}
+
+
 def test_a_pool_whose_only_warm_worker_is_asked_to_leave_is_warming_at_once():
     world = a_world(max_tasks_per_child=1)
     assert world.core.health is Health.READY
