@@ -143,8 +143,9 @@ class Callers:
         assert future is not None
         if rng.random() < 0.3:
             record.cancelled = True
-            future.cancel()
-        elif rng.random() < 0.5:
+            if future.cancel():
+                return
+        if rng.random() < 0.5:
             record.killed = True
             future.kill()
         else:
