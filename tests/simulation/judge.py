@@ -35,6 +35,8 @@ class Record:
     begun: list[int] = field(default_factory=list)
     """The workers in which it has begun."""
     ended: list[int] = field(default_factory=list)
+    was_said: bool = False
+    """Whether its whole answer was written just before its worker died."""
     cancelled: bool = False
     killed: bool = False
     killed_softly: bool = False
@@ -76,6 +78,11 @@ class Judge:
         """A worker is about to write its answer."""
         if (record := self.records.get(number)) is not None:
             record.ended.append(worker)
+
+    def says(self, number: int) -> None:
+        """The whole of its answer is on its way, and its worker is about to die."""
+        if (record := self.records.get(number)) is not None:
+            record.was_said = True
 
     def unanswered(self) -> Iterable[Record]:
         """Those whose futures are not done."""
@@ -138,6 +145,8 @@ class Judge:
             return self._is_late(info.queued, info.ended, options.get("queue_timeout"))
         if not isinstance(error, errors.WorkerError):
             return False
+        if isinstance(error, errors.WorkerDied) and record.was_said:
+            return self._is_killed(record)  # Else what has arrived is a result.
         if error.started and not record.begun and not self._is_killed(record):
             # Only of one that has said something out of turn is it not asked.
             if error.worker_id not in world.liars:

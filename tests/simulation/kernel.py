@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from tests.simulation.machine import Machine, SimThread
+from tests.simulation.machine import Machine, SimThread, Violation
 from warmpool.channel import AT_ONCE
 
 FIRST_DESCRIPTOR = 100_000
@@ -116,6 +116,11 @@ class Process:
         self.grandchildren = 0
         self.childless()
         self._kernel.let_go(self)
+
+    def vanish(self) -> None:
+        """It ends, and is reaped."""
+        self.is_alive = False
+        self.reap()
 
     def reap(self) -> None:
         """Its number is free, unless somebody is left in its group."""
@@ -276,6 +281,7 @@ class Kernel:
         self.strangers = 0.5
         """How likely a free number goes to a stranger."""
         self._sleepers: list[tuple[SimThread, Any]] = []
+        self._freed: list[Process] = []
 
     def part(self, size: int) -> int:
         """How much of a read or a write is done."""
@@ -313,7 +319,8 @@ class Kernel:
             return
         for selector in self.selectors:
             if fd in selector.masks:
-                self.machine.fail(f"a watched {self.file(fd).what} is closed (I6)")
+                # Not raised: it may be closed where nothing can be.
+                self.machine.blame(Violation(f"a watched {self.file(fd).what} is closed (I6)"))
         file = self.file(fd)
         del self.files[fd]
         if file not in self.files.values():
@@ -357,17 +364,23 @@ class Kernel:
         return process
 
     def let_go(self, process: Process) -> None:
-        """Make a number free, if nobody has it."""
-        if process.is_reaped and not process.grandchildren:
-            if self.processes.get(process.pid) is process:
-                del self.processes[process.pid]
-            if self.machine.random() < self.strangers and process.owner != "stranger":
-                stranger = self.processes[process.pid] = Process(self, process.pid, "stranger")
-                self.machine.after(self.machine.rng.uniform(0.01, 5.0), lambda: gone(stranger))
+        """Make a number free, if nobody has it: for others from the host's next look on.
 
-        def gone(stranger: Process) -> None:
-            stranger.is_alive = False
-            stranger.reap()
+        In the midst of a turn, between the look whether a group is the worker's and the kill of
+        that, nobody gets it: kernels go through all other numbers first.
+        """
+        if process.is_reaped and not process.grandchildren:
+            self._freed.append(process)
+
+    def _give_numbers_away(self) -> None:
+        freed, self._freed = self._freed, []
+        for process in freed:
+            if self.processes.get(process.pid) is not process:
+                continue
+            del self.processes[process.pid]
+            if process.owner != "stranger" and self.machine.random() < self.strangers:
+                stranger = self.processes[process.pid] = Process(self, process.pid, "stranger")
+                self.machine.after(self.machine.rng.uniform(0.01, 5.0), stranger.vanish)
 
     def kill(self, pid: int, number: int) -> None:
         """``os.kill()``."""
@@ -381,7 +394,7 @@ class Kernel:
         """``os.killpg()``."""
         self.machine.step()
         process = self.processes.get(pid)
-        if process is None:
+        if process is None or (process.is_reaped and not process.grandchildren):
             raise ProcessLookupError(errno.ESRCH, "no such group")
         if number == signal.SIGKILL and process.owner != "stranger":
             if process.grandchildren:
@@ -456,6 +469,7 @@ class Selector:
         machine = kernel.machine
         machine.step()
         machine.turn("the loop")
+        kernel._give_numbers_away()
         ready = kernel.ready(self.masks.items())
         if not ready and (timeout is None or timeout > 0):
             kernel.sleep(self.masks, None if timeout is None else machine.now + timeout)

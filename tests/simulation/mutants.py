@@ -114,15 +114,6 @@ def a_group_is_killed_whose_number_may_be_a_stranger_s(original):
     return lambda self: True
 
 
-@_mutant(Starts, "was_killed")
-def a_start_that_was_given_up_lives_on(original):
-    def was_killed(self, worker):
-        original(self, worker)
-        return False
-
-    return was_killed
-
-
 @_mutant(Starts, "_break_off_later")
 def a_start_that_hangs_is_never_broken_off(original):
     return lambda self, worker: None
@@ -131,29 +122,9 @@ def a_start_that_hangs_is_never_broken_off(original):
 # ---------------------------------------------------------------------------- hand-offs
 
 
-@_mutant(Supervisor, "_dispatch")
-def a_follow_up_is_dropped(original):
-    def dispatch(self, command):
-        original(self, command)
-        self._follow_ups.clear()
-
-    return dispatch
-
-
 @_mutant(Supervisor, "_read_heartbeats")
 def heartbeats_are_not_handed_on(original):
     return lambda self, command: None
-
-
-@_mutant(Lender, "revoke")
-def a_lease_outlives_the_sleep(original):
-    def revoke(self):
-        kept = list(self._leases)
-        used = original(self)
-        self._leases.extend(kept)
-        return used
-
-    return revoke
 
 
 @_mutant(Lender, "hear")

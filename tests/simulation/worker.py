@@ -149,6 +149,9 @@ class Worker:
         self._is_frozen = False
         self._is_dying = False
         self._held_back: list[Callable[[], object]] = []
+        self.frozen_since: float | None = None
+        self.waits_since: float | None = None
+        """Since when it has had nothing to do but to wait for a message."""
         self._run: tuple[int, Any] | None = None
         self._runs = 0
         process.die, process.heed = self._killed, self._heed
@@ -182,11 +185,13 @@ class Worker:
 
     def _freeze(self) -> None:
         self._is_frozen = True
+        self.frozen_since = self._machine.now
         self.recorder.freeze()
         self._world.frozen.add(self.number)
 
     def _thaw(self) -> None:
         self._is_frozen = False
+        self.frozen_since = None
         self.recorder.thaw()
         held_back, self._held_back = self._held_back, []
         for call in held_back:
@@ -218,6 +223,7 @@ class Worker:
         if self._messages and self._take is not None:
             kind, task, body = self._messages.popleft()
             take, self._take = self._take, None
+            self.waits_since = None
             take(kind, task, body)
 
     def _await(self, take: Callable[[int, int, Any], None]) -> None:
@@ -315,6 +321,7 @@ class Worker:
 
     def _idle(self) -> None:
         self._reads_at_once = self._world.kernel.part(1 << 16)
+        self.waits_since = self._machine.now
         self._await(self._serve)
         share = self._world.weather.idles / 3600.0
         if share:
@@ -335,7 +342,7 @@ class Worker:
             self._world.liars.add(self.number)
             self._say(self._frame(wire.READY))
         elif self._is_bad_end(fate):
-            self._take = None
+            self._take = self.waits_since = None
 
     def _serve(self, kind: int, task: int, body: Any) -> None:
         if kind == wire.STOP:
@@ -394,7 +401,7 @@ class Worker:
         for number, _ in work:
             self._world.judge.ends(number, self.number)
         if fate == "last words":
-            self._say(frame, lambda: self.die(-signal.SIGSEGV))
+            self._say(frame, lambda: self._say_no_more(work))
         elif fate == "slow words":
             self._say(frame[:5])
             self._later(self._rng.uniform(0.0, 3.0), lambda: self._say(frame[5:], self._done))
@@ -403,6 +410,11 @@ class Worker:
             self._say(frame, self._done)
         else:
             self._say(frame, self._done)
+
+    def _say_no_more(self, work: list[tuple[int, float]]) -> None:
+        for number, _ in work:
+            self._world.judge.says(number)
+        self.die(-signal.SIGSEGV)
 
     def _done(self) -> None:
         self.memory = SMALL

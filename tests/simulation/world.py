@@ -45,6 +45,7 @@ from warmpool import (
     thread,
 )
 from warmpool.core import Core
+from warmpool.lifecycle import BUSY, WARM
 
 SEES: dict[Any, tuple[str, ...]] = {
     answer: ("threading",),
@@ -59,6 +60,11 @@ SEES: dict[Any, tuple[str, ...]] = {
     concurrent.futures._base: ("threading",),
 }
 """Which modules see which of the simulation's. Each that looks at the clock sees its time."""
+
+LOOK = 2.0
+"""Seconds between two looks for workers of whom the core has a wrong idea."""
+PATIENCE = 5.0
+"""Seconds for which it may have that."""
 
 _ROUTINE = {
     ev.HeartbeatsRead,
@@ -108,7 +114,9 @@ class World:
         self.liars: set[int] = set()
         """Workers that said something out of turn."""
         self.grown: set[int] = set()
+        self.heartbeat_timeout = 60.0
         self._workers: list[Worker] = []
+        self._looked_at = 0.0
 
     # ------------------------------------------------------------------ weather
 
@@ -186,9 +194,29 @@ class World:
             except AssertionError as error:
                 self.machine.blame(error)
                 raise
+            if self.machine.now > self._looked_at + LOOK:
+                self._looked_at = self.machine.now
+                self._look_for_the_forgotten(core)
             return commands
 
         return watched
+
+    def _look_for_the_forgotten(self, core: Core) -> None:
+        """What the core thinks of workers must not differ for long from how they are."""
+        now = self.machine.now
+        for worker in self.living():
+            known = core.roster.workers.get(worker.number)
+            if known is None or known.state not in WARM:
+                continue
+            since = max(known.moved_at, worker.waits_since or now)
+            if known.state is BUSY and now > since + PATIENCE + self.machine.stalled_since(since):
+                self.machine.fail(
+                    f"worker {worker.number} waits for a task, and the pool thinks it has {known.task}"
+                )
+            since = max(known.ready_at or now, worker.frozen_since or now)
+            bound = 2 * self.heartbeat_timeout + PATIENCE + self.machine.stalled_since(since)
+            if now > since + bound:
+                self.machine.fail(f"worker {worker.number} is silent, and nobody notices")
 
     def collapsed(self, collapse: BaseException) -> None:
         """The supervisor has met an error that it should never meet."""
