@@ -4,7 +4,6 @@ python -m benchmarks.chart RUN.json FILE.svg
 """
 
 import argparse
-import html
 import json
 import math
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Reading
+from benchmarks.svg import dot, line, text
 
 # What all others are set in proportion to: the first of them that can do a figure.
 OURS = ("warmpool", "template")
@@ -40,7 +40,7 @@ def draw(document: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        _text(
+        text(
             16, 24, "Time (or memory) over warmpool's, in the same run; right of 1: slower", size=15
         ),
         *_legend(),
@@ -48,29 +48,29 @@ def draw(document: dict[str, Any]) -> str:
     ]
     for row, figure in enumerate(figures.values()):
         parts += _row(TOP + ROW * row + ROW / 2, figure)
-    parts.append(_text(16, height - 14, _where(document), colour="#555555", size=11))
+    parts.append(text(16, height - 14, _where(document), colour="#555555", size=11))
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _row(y: float, figure: dict[str, Any]) -> Iterator[str]:
-    yield _text(16, y + 4, figure["title"], size=10.5)
-    yield _line(LEFT, y, WIDTH - RIGHT, y, "#eeeeee")
+    yield text(16, y + 4, figure["title"], size=10.5)
+    yield line(LEFT, y, WIDTH - RIGHT, y, "#eeeeee")
     subjects = figure["subjects"]
     ours = next(filter(None, (_reading(subjects, name) for name in OURS)), None)
     if ours is None:
         return
-    yield _line(_x(1), y - 7, _x(1), y + 7, "#d7301f", width=3)
+    yield line(_x(1), y - 7, _x(1), y + 7, "#d7301f", width=3)
     for name in (BOUND, *COLOURS):
         theirs = _reading(subjects, name)
         ratio = theirs.against(ours) if theirs else None
         if ratio is None:
             if subjects.get(name, {}).get("never"):
-                yield _text(WIDTH - RIGHT + 2, y + 4, "✕", colour=COLOURS.get(name, "#000000"))
+                yield text(WIDTH - RIGHT + 2, y + 4, "✕", colour=COLOURS.get(name, "#000000"))
         elif name == BOUND:
             x = _x(ratio.median)
-            yield _line(x, y - 8, x, y + 8, "#000000", width=2)
+            yield line(x, y - 8, x, y + 8, "#000000", width=2)
         else:
-            yield _dot(_x(ratio.median), y, COLOURS[name], f"{name}: {ratio.median:.2f} times")
+            yield dot(_x(ratio.median), y, COLOURS[name], f"{name}: {ratio.median:.2f} times")
 
 
 def _reading(subjects: dict[str, Any], name: str) -> Reading | None:
@@ -88,20 +88,20 @@ def _x(ratio: float) -> float:
 
 def _axis(height: float) -> Iterator[str]:
     for tick in (0.1, 1, 10, 100, 1000):
-        yield _line(_x(tick), TOP - 6, _x(tick), height - 40, "#bbbbbb")
-        yield _text(_x(tick), TOP - 12, f"{tick:g}", colour="#555555", anchor="middle")
+        yield line(_x(tick), TOP - 6, _x(tick), height - 40, "#bbbbbb")
+        yield text(_x(tick), TOP - 12, f"{tick:g}", colour="#555555", anchor="middle")
 
 
 def _legend() -> Iterator[str]:
     x = 16.0
     for name, colour in {"warmpool": "#d7301f", "bound": "#000000", **COLOURS}.items():
         if name in ("warmpool", "bound"):
-            yield _line(x + 4, 42, x + 4, 56, colour, width=3 if name == "warmpool" else 2)
+            yield line(x + 4, 42, x + 4, 56, colour, width=3 if name == "warmpool" else 2)
         else:
-            yield _dot(x + 4, 49, colour, name)
-        yield _text(x + 14, 53, name)
+            yield dot(x + 4, 49, colour, name)
+        yield text(x + 14, 53, name)
         x += 34 + 7 * len(name)
-    yield _text(x, 53, "✕ never")
+    yield text(x, 53, "✕ never")
 
 
 def _where(document: dict[str, Any]) -> str:
@@ -110,23 +110,6 @@ def _where(document: dict[str, Any]) -> str:
         f"{document['date'][:10]}, {machine['processor']}, {machine['cores']} cores, "
         f"Linux {machine['kernel']}, {machine['python']}"
     )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
-    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="{colour}" stroke-width="{width}"/>'
-
-
-def _dot(x: float, y: float, colour: str, title: str) -> str:
-    name = html.escape(title)
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"><title>{name}</title></circle>'
-
-
-def _text(
-    x: float, y: float, text: str, colour: str = "#000000", size: float = 12, anchor: str = "start"
-) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} font-size="{size}" fill="{colour}">{html.escape(text)}</text>'
 
 
 def main() -> None:

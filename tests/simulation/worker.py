@@ -192,6 +192,8 @@ class Worker:
     def _thaw(self) -> None:
         self._is_frozen = False
         self.frozen_since = None
+        if self.waits_since is not None:
+            self.waits_since = self._machine.now
         self.recorder.thaw()
         held_back, self._held_back = self._held_back, []
         for call in held_back:

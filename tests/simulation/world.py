@@ -209,7 +209,8 @@ class World:
             if known is None or known.state not in WARM:
                 continue
             since = max(known.moved_at, worker.waits_since or now)
-            if known.state is BUSY and now > since + PATIENCE + self.machine.stalled_since(since):
+            is_over = now > since + PATIENCE + self.machine.stalled_since(since)
+            if known.state is BUSY and worker.frozen_since is None and is_over:
                 self.machine.fail(
                     f"worker {worker.number} waits for a task, and the pool thinks it has {known.task}"
                 )
