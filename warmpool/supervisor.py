@@ -253,8 +253,8 @@ class Supervisor:
             else:
                 self._handle(item)
             del item  # The last reference to a future may be in it; see settling.
-        # Deadlines last, and only those that had passed when this looked for what is ready: what came
-        # in time is not late because this thread was, or was stopped since.
+        # Deadlines last, and only those that had passed when this looked for what is ready: what
+        # came in time is not late because this thread was, or was stopped since.
         if earliest is not None and earliest <= now:
             self._loop.run_timers(now)
             self._handle(ev.TimePassed(), now)

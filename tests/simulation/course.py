@@ -46,6 +46,11 @@ class Course:
         self.faults += report.faults
         self.outcomes.update(report.outcomes)
 
+    def go_on(self, seeds: int) -> None:
+        """Run so many more; as :meth:`step`."""
+        for _ in range(seeds):
+            self.step()
+
     def __str__(self) -> str:
         return (
             f"seeds {self._first} to {self._seed - 1}: {self.hours:,.0f} pool-hours, "

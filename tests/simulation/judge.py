@@ -1,4 +1,4 @@
-"""Who knows of each task what was asked, what was done and what was answered, and whether it fits."""
+"""Knows of each task what was asked, done and answered, and whether that fits."""
 
 from __future__ import annotations
 
@@ -147,10 +147,9 @@ class Judge:
             return False
         if isinstance(error, errors.WorkerDied) and record.was_said:
             return self._is_killed(record)  # Else what has arrived is a result.
-        if error.started and not record.begun and not self._is_killed(record):
-            # Only of one that has said something out of turn is it not asked.
-            if error.worker_id not in world.liars:
-                return False
+        if error.started and not (record.begun or self._is_killed(record)):
+            # Only who has said something out of turn is not believed that.
+            return error.worker_id in world.liars
         if not error.started and not self._is_killed(record) and outcome != "TaskTimeout":
             # Handed on as often as that, and never begun.
             return info.attempts > FREE_RUNS

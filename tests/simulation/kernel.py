@@ -182,7 +182,7 @@ class Stream(File):
 
 
 class Socket:
-    """The host's end: what the product sees of a ``socket.socket``, closed with the last reference."""
+    """The host's end, as a ``socket.socket`` that is closed with the last reference to it."""
 
     def __init__(self, kernel: Kernel, stream: Stream) -> None:
         self._kernel = kernel
@@ -340,9 +340,9 @@ class Kernel:
         files = self.files
         for fd, mask in masks:
             # It may be closed while somebody polls it, who holds it open in the kernel.
-            if (file := files.get(fd)) is not None and (events := file.events()):
-                if events := events & (mask | _ALWAYS):
-                    found.append((fd, events))
+            file = files.get(fd)
+            if file is not None and (events := file.events() & (mask | _ALWAYS)):
+                found.append((fd, events))
         return found
 
     def sleep(self, masks: dict[int, int], until: float | None) -> bool:
@@ -396,9 +396,8 @@ class Kernel:
         process = self.processes.get(pid)
         if process is None or (process.is_reaped and not process.grandchildren):
             raise ProcessLookupError(errno.ESRCH, "no such group")
-        if number == signal.SIGKILL and process.owner != "stranger":
-            if process.grandchildren:
-                process.lose_grandchildren()
+        if number == signal.SIGKILL and process.grandchildren:
+            process.lose_grandchildren()
         self._deliver(process, number)
 
     def pidfd_send_signal(self, fd: int, number: int) -> None:
@@ -554,7 +553,7 @@ class Os:
         self.killpg = kernel.killpg
 
     def eventfd(self, initial: int, flags: int) -> int:
-        assert initial == 0 and flags & os.EFD_NONBLOCK
+        assert flags & os.EFD_NONBLOCK
         return self._kernel.open(Counter())
 
     def pipe(self) -> tuple[int, int]:
@@ -598,7 +597,7 @@ class Os:
         if isinstance(file, Counter):
             file.count += 1
         else:
-            assert isinstance(file, Pipe) and not file.reads
+            assert isinstance(file, Pipe)
             file.data += data
         kernel.changed()
         return len(data)

@@ -150,8 +150,3 @@ def nobody_is_woken(original):
 @_mutant(TaskFuture, "_claim")
 def a_task_is_both_cancelled_and_run(original):
     return lambda self: self.__dict__.get("_unclaimed", False) is True
-
-
-@_mutant(Loop, "wait")
-def the_loop_does_not_look_again_before_it_sleeps(original):
-    return lambda self, timeout, pending: original(self, timeout, ())

@@ -220,9 +220,7 @@ class Scenario:
 
     # ------------------------------------------------------------------ ends
 
-    def _end_in_the_midst(
-        self, pool: WarmPool, callers: Callers, threads: list[SimThread]
-    ) -> None:
+    def _end_in_the_midst(self, pool: WarmPool, callers: Callers, threads: list[SimThread]) -> None:
         """The pool ends while everything goes on."""
         rng, machine = self._rng, self._machine
         timeout = rng.choice((None, 0.0, 0.3, 3.0, 30.0))
@@ -272,9 +270,9 @@ class Scenario:
             well.add(Health.WARMING)  # Its only worker may be retiring at this moment.
         if pool.health not in well:
             raise Violation(f"all is well, and the pool says {pool.health}: {stats}")
-        if "min_idle" not in self._options and self._options["worker_lifetime"] is None:
-            if stats.workers != {"idle": world.max_workers}:
-                raise Violation(f"all is well, and there are {stats.workers}")
+        is_steady = "min_idle" not in self._options and self._options["worker_lifetime"] is None
+        if is_steady and stats.workers != {"idle": world.max_workers}:
+            raise Violation(f"all is well, and there are {stats.workers}")
         records = []
         for _ in range(2 * world.max_workers):
             with contextlib.suppress(errors.PoolSaturated):
@@ -345,4 +343,3 @@ _NAMES: dict[Weather, str] = {
     STORM: "a storm",
     OUTAGE: "an outage",
 }
-

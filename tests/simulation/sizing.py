@@ -44,7 +44,7 @@ class Load:
     faults: float = 0.001
     """How likely a task's worker dies of it."""
     failed_starts: float = 0.01
-    idle_timeout: float = 60.0
+    idle_timeout: float = 5.0
     seed: int = 0
 
 
@@ -77,6 +77,8 @@ class Plant:
     def __init__(self, load: Load, min_idle: int) -> None:
         self._load = load
         self._rng = random.Random(load.seed)
+        self._arrivals = random.Random(load.seed)
+        # The same for each min_idle.
         self._core = Core(
             Settings(
                 load.workers,
@@ -116,9 +118,9 @@ class Plant:
         gap = self._load.burst / self._load.arrivals
         at = start
         while left:
-            at += self._rng.expovariate(1.0 / gap)
+            at += self._arrivals.expovariate(1.0 / gap)
             self._pass_time(at)
-            size = min(left, 1 + int(self._rng.expovariate(1.0 / self._load.burst)))
+            size = min(left, 1 + int(self._arrivals.expovariate(1.0 / self._load.burst)))
             left -= size
             for _ in range(size):
                 number += 1
@@ -332,13 +334,13 @@ def main() -> None:
     add = parser.add_argument
     add("--scale", type=float, default=100.0, help="a pool so many times smaller; 1: none")
     add("--tasks", type=int, help=f"default: {TASKS:,} by the scale")
-    add("--arrivals", type=float, default=6000.0, help="tasks in a second, before the scale")
-    add("--burst", type=float, default=1000.0, help="tasks at once, in the mean, before the scale")
+    add("--arrivals", type=float, default=3000.0, help="tasks in a second, before the scale")
+    add("--burst", type=float, default=500.0, help="tasks at once, in the mean, before the scale")
     add("--task", type=float, default=1.0, help="seconds that a task takes, in the mean")
     add("--warm-up", type=float, default=10.0, help="seconds until a worker is warm")
     add("--faults", type=float, default=0.001, help="share of tasks that kill their worker")
     add("--failed-starts", type=float, default=0.01, help="share of starts that fail")
-    add("--idle-timeout", type=float, default=60.0)
+    add("--idle-timeout", type=float, default=5.0)
     add("--min-idle", type=int, nargs="+", help="before the scale; default: a range")
     add("--seed", type=int, default=0)
     add("--svg", type=Path, help="where the plot goes")

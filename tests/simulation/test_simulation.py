@@ -34,9 +34,9 @@ def test_ten_thousand_hours_of_pools_break_no_promise():
 @pytest.mark.parametrize("name", MUTANTS)
 @pytest.mark.timeout(300)
 def test_a_bug_is_found_and_told(name):
+    course = Course(1, "storm")
     with MUTANTS[name].applied(), pytest.raises(Failed) as found:
-        for seed in range(1, MOST_SEEDS):
-            run(seed, "storm")
+        course.go_on(MOST_SEEDS)
     story = str(found.value)
     print(story)
     assert f"--seed {found.value.seed} --only storm" in story

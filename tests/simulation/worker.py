@@ -358,7 +358,7 @@ class Worker:
             self.die(-signal.SIGKILL)
             return
         self.recorder.note_started(task)
-        function, args, kwargs = payload.load_task(body)
+        function, args, _ = payload.load_task(body)
         work = jobs.parts(function, args)
         for number, _ in work:
             self._world.judge.begins(number, self.number)
@@ -444,10 +444,9 @@ class Worker:
             if self._rng.random() < 0.8:
                 seconds = self._rng.uniform(0.002, 0.01)
                 self._later(seconds, lambda: self.recorder.write(_STACK_END))
-        elif number == INTERRUPT_SIGNAL:
-            # One that comes just before a system call does not interrupt it.
-            if self._rng.random() < 0.7:
-                self._later(LATENCY, self._interrupted)
+        elif number == INTERRUPT_SIGNAL and self._rng.random() < 0.7:
+            # Else it came just before a system call, which it does not interrupt.
+            self._later(LATENCY, self._interrupted)
 
     def _interrupted(self) -> None:
         if self._run is None or self._run[0] != self.recorder.interrupted:

@@ -26,7 +26,6 @@ from tests.simulation.machine import Machine, Violation
 from tests.simulation.threads import queue_of, threading_of
 from tests.simulation.weather import CALM, Weather
 from tests.simulation.worker import Worker
-from warmpool import events as ev
 from warmpool import (
     answer,
     callbacks,
@@ -44,6 +43,7 @@ from warmpool import (
     supervisor,
     thread,
 )
+from warmpool import events as ev
 from warmpool.core import Core
 from warmpool.lifecycle import BUSY, WARM
 
@@ -212,7 +212,7 @@ class World:
             is_over = now > since + PATIENCE + self.machine.stalled_since(since)
             if known.state is BUSY and worker.frozen_since is None and is_over:
                 self.machine.fail(
-                    f"worker {worker.number} waits for a task, and the pool thinks it has {known.task}"
+                    f"worker {worker.number} waits for a task, and is thought to have {known.task}"
                 )
             since = max(known.ready_at or now, worker.frozen_since or now)
             bound = 2 * self.heartbeat_timeout + PATIENCE + self.machine.stalled_since(since)
@@ -358,5 +358,3 @@ def _words(value: Any) -> Iterator[Any]:
     failure = getattr(value, "failure", None)
     if failure is not None:
         yield failure.kind.value
-
-
