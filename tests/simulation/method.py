@@ -7,10 +7,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.kernel import File, Pipe, Process, Socket, Stream, Watch
+from tests.simulation.kernel import File, Pipe, Process, Watch
 from tests.simulation.machine import SimThread
+from tests.simulation.recorder import Recorder
+from tests.simulation.streams import Socket, Stream
 from tests.simulation.weather import START_FATES
-from tests.simulation.worker import Recorder, Worker
+from tests.simulation.worker import Worker
 from warmpool import process, servers
 from warmpool.plan import News, Plan
 

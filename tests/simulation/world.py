@@ -21,8 +21,9 @@ from unittest import mock
 import warmpool
 from tests.simulation import method
 from tests.simulation.judge import Judge
-from tests.simulation.kernel import IN, Kernel, modules_of
+from tests.simulation.kernel import IN, Kernel
 from tests.simulation.machine import Machine, Violation
+from tests.simulation.system import modules_of
 from tests.simulation.threads import queue_of, threading_of
 from tests.simulation.weather import CALM, Weather
 from tests.simulation.worker import Worker
