@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from warmpool.child import run_chunk
+from warmpool.each import Each
 
 
 class JobError(Exception):
@@ -26,6 +26,6 @@ def big_job(number: int, seconds: float, size: int, ballast: bytes) -> tuple[int
 
 def parts(function: Callable[..., Any], args: tuple[Any, ...]) -> list[tuple[int, float]]:
     """Number and duration of each job in a task."""
-    if function is run_chunk:
-        return [(number, seconds) for number, seconds, *_ in args[1]]
+    if isinstance(function, Each):
+        return list(zip(args[0], args[1], strict=True))
     return [(args[0], args[1])]

@@ -18,7 +18,8 @@ from tests.simulation.machine import Machine, SimThread, Violation
 
 FIRST_DESCRIPTOR = 100_000
 """No real descriptor has such a number."""
-FIRST_PID = 4_000_000
+FIRST_PID = 5_000_000
+"""No real process has such a number either."""
 PIDS = 40
 """So few that they are used again soon."""
 

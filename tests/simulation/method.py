@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.kernel import File, Pipe, Process, Watch
 from tests.simulation.machine import SimThread
 from tests.simulation.recorder import Recorder
-from tests.simulation.streams import Socket, Stream
+from tests.simulation.streams import Socket, Stream, Tray
 from tests.simulation.weather import START_FATES
 from tests.simulation.worker import Worker
 from warmpool import process, servers
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROOMS = (1 << 16, 1 << 17, 208 << 10)
 """Bytes that a channel takes."""
+TRAYS = (3, 278)
+"""Tasks for which a tray has room."""
 
 
 class Lifeline:
@@ -229,32 +231,36 @@ class Method:
 class Ends:
     """What a process is given at its birth."""
 
-    def __init__(self, world: World, number: int, first: bytes) -> None:
+    def __init__(self, world: World, number: int, first: bytes, has_tray: bool) -> None:
         self.number = number
         self.stream = Stream(world.kernel, world.machine.rng.choice(ROOMS))
         self.stream.to_worker += first
         self.socket = Socket(world.kernel, self.stream)
         self.lifeline = Lifeline(world)
+        self.tray = Tray(world.kernel, world.machine.rng.choice(TRAYS)) if has_tray else None
         self.recorder = Recorder(world, world.beat_interval)
 
     def close(self) -> None:
         self.socket.close()
         self.lifeline.close()
         self.recorder.close()
+        if self.tray is not None:
+            self.tray.close()
 
 
 def make_process(
     world: World,
     number: int,
-    start: Callable[[Any, Any], Child],
+    start: Callable[[Any, Any, Any], Child],
     first: bytes = b"",
     *,
     via_server: bool,
+    has_tray: bool = False,
 ) -> process.WorkerProcess:
     """In place of ``making.make_process``."""
-    ends = Ends(world, number, first)
+    ends = Ends(world, number, first, has_tray)
     try:
-        child = start(ends, None)
+        child = start(ends, None, ends.tray)
     except BaseException:
         ends.close()
         raise
@@ -267,6 +273,7 @@ def make_process(
         ends.socket,  # type: ignore[arg-type]
         ends.lifeline,  # type: ignore[arg-type]
         ends.recorder,  # type: ignore[arg-type]
+        ends.tray,  # type: ignore[arg-type]
         via_server=via_server,
     )
 
@@ -274,7 +281,7 @@ def make_process(
 def give_birth(world: World, ends: Ends, via_server: bool) -> Child:
     """Fork a worker."""
     own = world.kernel.fork(f"worker {ends.number}")
-    worker = Worker(world, ends.number, ends.stream, ends.recorder, own)
+    worker = Worker(world, ends.number, ends.stream, ends.tray, ends.recorder, own)
     child = Child(world, own, via_server)
     worker.ended = child.died
     ends.lifeline.ended = worker._killed

@@ -187,6 +187,7 @@ class Scenario:
         world.start_seconds = rng.choice((0.003, 0.05))
         world.grace = rng.choice((0.5, 5.0))
         world.max_queue = rng.choice((None, None, 3))
+        world.shows_status = rng.random() < 0.5
         world.kernel.strangers = rng.choice((0.0, 0.5, 1.0))
         world.machine.switchiness = rng.choice((0.05, 0.3, 0.9))
         interval = rng.choice(kind.heartbeats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,6 +62,59 @@ class Stream(File):
             self.worker_is_gone = True
             self.is_reset = bool(self.to_worker)
             self._kernel.changed()
+
+
+class Tray:
+    """A worker's tray; see :class:`warmpool.tray.Tray`.
+
+    Attributes:
+        theirs: As there; nobody looks at it here.
+        laid_out: Called when there is something in it.
+    """
+
+    theirs = None
+
+    def __init__(self, kernel: Kernel, room: int) -> None:
+        self._kernel = kernel
+        self._room = room
+        self._frames: deque[tuple[int, bytes]] = deque()
+        self._file = File()
+        self._file.what = "tray"
+        self._fd = kernel.open(self._file)
+        self.laid_out: Callable[[], object] = lambda: None
+
+    # ------------------------------------------------------------------ the host's side
+
+    def put(self, task: int, body: bytes) -> bool:
+        self._kernel.machine.step()
+        self._kernel.file(self._fd)
+        if len(self._frames) >= self._room or self._kernel.is_short_of_memory():
+            return False
+        self._frames.append((task, bytes(body)))
+        self.laid_out()
+        return True
+
+    def take_back(self) -> tuple[int, ...]:
+        tasks = []
+        self._kernel.machine.step()
+        self._kernel.file(self._fd)
+        while self._frames:
+            tasks.append(self._frames.popleft()[0])
+            self._kernel.machine.step()  # The worker may take the next one.
+        return tuple(tasks)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._kernel.close(fd)
+
+    # ------------------------------------------------------------------ the worker's side
+
+    def __bool__(self) -> bool:
+        return bool(self._frames)
+
+    def take(self) -> tuple[int, bytes]:
+        return self._frames.popleft()
 
 
 class Socket:

@@ -197,6 +197,8 @@ class Os:
     def waitid(self, kind: int, fd: int, options: int) -> None:
         raise ChildProcessError(errno.ECHILD, "not a child")
 
+    waitstatus_to_exitcode = staticmethod(os.waitstatus_to_exitcode)
+
     def getpid(self) -> int:
         return os.getpid()
 

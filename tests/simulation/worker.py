@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation import jobs
 from tests.simulation.kernel import Process
 from tests.simulation.recorder import Recorder
-from tests.simulation.streams import Stream
+from tests.simulation.streams import Stream, Tray
 from tests.simulation.weather import (
     BOOT_FATES,
     DEATH_FATES,
@@ -46,12 +46,19 @@ class Worker:
         world: Where.
         number: The pool's number of it.
         stream: Its channel.
+        tray: Its tray, if it has one.
         recorder: Shared with the host.
         process: Just born.
     """
 
     def __init__(
-        self, world: World, number: int, stream: Stream, recorder: Recorder, process: Process
+        self,
+        world: World,
+        number: int,
+        stream: Stream,
+        tray: Tray | None,
+        recorder: Recorder,
+        process: Process,
     ) -> None:
         self.number = number
         self.recorder = recorder
@@ -63,6 +70,8 @@ class Worker:
         self._machine = world.machine
         self._rng = world.machine.rng
         self._stream = stream
+        self._tray = tray
+        self._was_in_tray = False
         self._reader = wire.Reader(wire.TO_WORKER)
         self._messages: deque[wire.Message] = deque()
         self._outgoing = bytearray()
@@ -81,6 +90,8 @@ class Worker:
         process.die, process.heed = self._killed, self._heed
         process.childless = stream.hang_up
         stream.heard, stream.drained = self._heard, self._drained
+        if tray is not None:
+            tray.laid_out = self._heard
         self._boot()
 
     def _note(self, *words: Any) -> None:
@@ -131,7 +142,10 @@ class Worker:
             self._later(LATENCY, self._read)
 
     def _read(self) -> None:
+        # As endpoint.Channel.receive() does.
         self._is_reading = False
+        if self._was_in_tray and self._take_from_tray():
+            return
         data = self._stream.read(self._reads_at_once)
         if data:
             self._messages.extend(self._reader.feed(data))
@@ -141,9 +155,20 @@ class Worker:
             self._note("has lost its host")
             self._killed()
             return
+        elif self._tray and self._take is not None:
+            self._was_in_tray = self._take_from_tray()
+            return
         self._next()
-        if self._stream.to_worker or self._stream.host_is_gone:
+        if self._stream.to_worker or self._stream.host_is_gone or self._tray:
             self._heard()
+
+    def _take_from_tray(self) -> bool:
+        if not self._tray or self._take is None:
+            self._was_in_tray = False
+            return False
+        self._messages.append((wire.RUN, *self._tray.take()))
+        self._next()
+        return True
 
     def _next(self) -> None:
         if self._messages and self._take is not None:

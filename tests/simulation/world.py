@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import concurrent.futures._base
 import contextlib
+import errno
 import functools
 import gc
+import io
 import logging
 import sys
 import time
@@ -101,6 +103,8 @@ class World:
         self.grace = 5.0
         self.beat_interval = 2.5
         self.method = "forkserver"
+        self.shows_status = True
+        """Whether the kernel tells everybody the status of a process that is not reaped."""
         self.core: Core | None = None
         self.events = 0
         """What the core has heard."""
@@ -227,6 +231,19 @@ class World:
 
     # ------------------------------------------------------------------ in place of the system's
 
+    def open_stat(self, path: str, _mode: str) -> io.BytesIO:
+        """In place of ``open()``, of ``/proc/PID/stat``."""
+        self.machine.step()
+        one = self.kernel.processes.get(int(path.split("/")[2]))
+        if one is None or one.is_reaped or not self.shows_status:
+            raise FileNotFoundError(errno.ENOENT, "no such process", path)
+        status = 0
+        if not one.is_alive:
+            assert one.status is not None
+            status = one.status << 8 if one.status >= 0 else -one.status
+        fields = ["R" if one.is_alive else "Z", *["0"] * 48, str(status)]
+        return io.BytesIO(f"{one.pid} (worker) {' '.join(fields)}".encode())
+
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Have the product's modules see the simulation's."""
@@ -264,6 +281,7 @@ class World:
                 (launcher, "wait", wait),
                 (launcher, "make_process", functools.partial(method.make_process, self)),
                 (memory, "used_by", self.memory_of),
+                (process, "open", self.open_stat),
                 (forkguard, "enroll", lambda _guarded: None),
                 (pool, "find_start_method", lambda name: method.Method(self, name)),
                 (lifetime, "_running", {}),
