@@ -41,7 +41,7 @@ class Callers:
             self._ping_pong,
             self._ping_pong,
             self._burst,
-            self._burst,
+            self._flood,
             self._map,
             self._look,
             self._wait_warm,
@@ -61,7 +61,7 @@ class Callers:
 
     # ------------------------------------------------------------------ tasks
 
-    def submit(self, *, most_options: bool = True) -> Record:
+    def submit(self, *, most_options: bool = True, seconds: float | None = None) -> Record:
         """Submit a task."""
         rng = self._rng
         options: dict[str, Any] = {}
@@ -76,7 +76,8 @@ class Callers:
                 options["retries"] = rng.randint(1, 2)
         size = rng.choice((0, 0, 0, 10, 1000)) if rng.random() < 0.97 else 300_000
         raises = rng.random() < 0.05
-        seconds = rng.expovariate(1.0 / self._job_seconds)
+        if seconds is None:
+            seconds = rng.expovariate(1.0 / self._job_seconds)
         judge = self._world.judge
         record = judge.enter(size, raises, options)
         view = self._pool.options(**options) if options else self._pool
@@ -169,6 +170,20 @@ class Callers:
                 with contextlib.suppress(TimeoutError):
                     for _ in futures.as_completed(waiting, self._limit):
                         pass
+        finally:
+            for record in records:
+                self._wait_for(record)
+
+    def _flood(self) -> None:
+        """So many small tasks that they are laid out for busy workers."""
+        rng, records = self._rng, []
+        try:
+            for _ in range(rng.randint(10, 80)):
+                records.append(self.submit(most_options=False, seconds=rng.uniform(0.0, 0.004)))
+            for record in records:
+                if rng.random() < 0.1:
+                    self._machine.sleep(rng.uniform(0.0, 0.002))
+                    self._end(record)
         finally:
             for record in records:
                 self._wait_for(record)

@@ -150,3 +150,8 @@ def nobody_is_woken(original):
 @_mutant(TaskFuture, "_claim")
 def a_task_is_both_cancelled_and_run(original):
     return lambda self: self.__dict__.get("_unclaimed", False) is True
+
+
+@_mutant(Fleet, "empty_tray")
+def what_is_left_in_a_tray_is_forgotten(original):
+    return lambda self, worker: ()
