@@ -10,6 +10,7 @@ waits here.
 from __future__ import annotations
 
 import errno
+import itertools
 import multiprocessing
 import os
 import socket
@@ -20,6 +21,9 @@ from warmpool import wire
 
 CHUNK = 1 << 18
 """Bytes read from one worker before others get their turn."""
+
+LARGEST_STEP = 1 << 22
+"""The same, of something large that is read to where it is going to be used, or sent."""
 
 _BUFFERS_AT_ONCE = 16
 
@@ -65,8 +69,11 @@ class Channel:
         self._reader = wire.Reader(wire.FROM_WORKER)
         self._outgoing: deque[memoryview] = deque()
 
-    def send(self, kind: int, task: int, body: bytes) -> bool:
+    def send(self, kind: int, task: int, body: wire.Body) -> bool:
         """Send a message as far as it goes now; False if :meth:`flush` has to see to the rest."""
+        if isinstance(body, wire.Parted):
+            self._outgoing.extend(map(memoryview, body.pieces(kind, task)))
+            return self.flush()
         head = wire.header(kind, task, len(body))
         if not self._outgoing and len(body) < CHUNK:
             # One write for the usual message: the worker wakes up once.
@@ -98,11 +105,13 @@ class Channel:
 
     def flush(self) -> bool:
         """Send what waits, as far as it goes now; False if something still waits."""
-        outgoing = self._outgoing
+        outgoing, left = self._outgoing, LARGEST_STEP
         try:
             while outgoing:
-                parts = [outgoing[i] for i in range(_span(outgoing))]
-                written = self._socket.sendmsg(parts, (), AT_ONCE)
+                if left <= 0:
+                    return False  # The worker reads as fast as this writes: others come first.
+                written = self._socket.sendmsg(_first(outgoing, left), (), AT_ONCE)
+                left -= written
                 while written and written >= len(outgoing[0]):
                     written -= len(outgoing.popleft())
                 if written:
@@ -119,12 +128,35 @@ class Channel:
         Raises:
             BlockingIOError: Nothing is there.
         """
+        reader = self._reader
+        room = reader.room
         try:
+            if room is not None:
+                return self._receive_large(room)
             count = self._socket.recv_into(self._scratch, CHUNK, AT_ONCE)
         except ConnectionResetError:
             # The worker died with something unread; what it had written may be lost with it.
             return [], True
-        return self._reader.feed(self._scratch[:count]), count == 0
+        return reader.feed(self._scratch[:count]), count == 0
+
+    def _receive_large(self, room: memoryview | None) -> tuple[list[wire.Message], bool]:
+        # To where it is going to be used, and for as long as the worker keeps up with this: each
+        # turn of the loop costs as much as a part of this does.
+        reader, left = self._reader, LARGEST_STEP
+        messages: list[wire.Message] = []
+        while room is not None and left > 0:
+            try:
+                count = self._socket.recv_into(room, min(len(room), left), AT_ONCE)
+            except BlockingIOError:
+                if left == LARGEST_STEP:
+                    raise
+                break
+            if count == 0:
+                return messages, True
+            left -= count
+            messages = reader.took(count)
+            room = None if messages else reader.room
+        return messages, False
 
     def take_in(self, data: bytes) -> tuple[list[wire.Message], bool]:
         """As :meth:`receive`, of what somebody else has read."""
@@ -148,5 +180,12 @@ def _none_for_now(error: OSError) -> int:
     return 0
 
 
-def _span(outgoing: deque[memoryview]) -> int:
-    return min(len(outgoing), _BUFFERS_AT_ONCE)
+def _first(outgoing: deque[memoryview], size: int) -> list[memoryview]:
+    """What comes first of it, in so many bytes at most."""
+    parts = []
+    for part in itertools.islice(outgoing, _BUFFERS_AT_ONCE):
+        if size <= 0:
+            break
+        parts.append(part[:size])
+        size -= len(part)
+    return parts

@@ -20,7 +20,7 @@ import weakref
 from multiprocessing import util
 from multiprocessing.connection import Connection
 
-from warmpool import early, payload, wire
+from warmpool import early, parts, payload, wire
 from warmpool.endpoint import Channel, leave_with_host, take_over
 from warmpool.interruptions import Interruptions
 from warmpool.recorder import INTERRUPT_SIGNAL, Recorder
@@ -213,7 +213,7 @@ PRELOAD_FAILED = "preload raised"
 
 
 def _serve(
-    channel: Channel, recorder: Recorder, dumps: payload.Dumps, interruptions: Interruptions
+    channel: Channel, recorder: Recorder, dumps: parts.Dumps, interruptions: Interruptions
 ) -> None:
     receive, send, note_started = channel.receive, channel.send, recorder.note_started
     while True:
@@ -249,8 +249,8 @@ def _end_if_forked(error: BaseException) -> None:
 
 
 def run_task(
-    body: bytes | bytearray, dumps: payload.Dumps, task: int, interruptions: Interruptions
-) -> tuple[int, bytes | memoryview]:
+    body: wire.Body, dumps: parts.Dumps, task: int, interruptions: Interruptions
+) -> tuple[int, wire.Body]:
     """Run one task and give the kind and body of its answer, whatever it does."""
     try:
         function, args, kwargs = payload.load_task(body)
@@ -261,7 +261,7 @@ def run_task(
         result = interruptions.call(task, function, args, kwargs)
         del function, args, kwargs
         try:
-            return wire.RETURNED, dumps(result)
+            return wire.RETURNED, dumps.result(result)
         except Exception as error:
             return wire.RAISED, payload.dump_error(
                 error, dumps, "the task's result could not be pickled"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmpool import tray
-from warmpool.payload import NOTHING, Dumps, Initializer, dumper, import_modules
+from warmpool.parts import Dumps
+from warmpool.payload import NOTHING, Initializer, dumper, import_modules
 from warmpool.start import AVAILABLE
 from warmpool.state import Settings
 

@@ -21,7 +21,10 @@ LONGEST_LAID_OUT = 1 << 12
 """Bytes. More than any frame that is put into a tray."""
 
 _SMALL = 1 << 16
-"""Bytes below which two pieces are put together."""
+"""Bytes below which two pieces are put together, and which are read in one go."""
+
+_PIECES_AT_ONCE = 16
+"""The system takes 1,024 at most."""
 
 
 def leave_with_host() -> NoReturn:
@@ -53,10 +56,10 @@ class Channel:
         self._was_in_tray = False
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self.send: Callable[[int, int, bytes | memoryview], None] = self._send
+        self.send: Callable[[int, int, wire.Body], None] = self._send
         """Write a message, of this kind and for this task, for as long as it takes."""
         self._sender: int | None = None
-        self._waiting: deque[tuple[int, int, bytes | memoryview]] = deque()
+        self._waiting: deque[tuple[int, int, wire.Body]] = deque()
         self._reader = wire.Reader(wire.TO_WORKER)
         self._messages: list[wire.Message] = []
         self._data = data.fileno()
@@ -71,7 +74,6 @@ class Channel:
         while not self._messages:
             if self._was_in_tray and (message := self._take()) is not None:
                 return message
-            size = min(max(missing, 1 << 16), 1 << 20) if (missing := reader.missing) else 1 << 16
             # Not by reading: who blocks in a read of a socket is woken, for nothing, also when the
             # other side has taken what was written.
             ready = self._poll.poll()
@@ -79,6 +81,12 @@ class Channel:
                 # Not if there is something on the data channel too, which was sent before.
                 self._was_in_tray = True
                 continue
+            if (room := reader.room) is not None:
+                if not (count := self._socket.recv_into(room)):
+                    leave_with_host()  # As below.
+                self._messages = reader.took(count)
+                continue
+            size = max(_SMALL, min(missing, 1 << 20)) if (missing := reader.missing) else _SMALL
             data = self._socket.recv(size)
             if not data:
                 # Way out: the host closed the channel, or is gone. Not in order, which would leave
@@ -106,7 +114,7 @@ class Channel:
         """From here on other threads than the main one may send, too."""
         self.send = self._send_shared
 
-    def _send_shared(self, kind: int, task: int, body: bytes | memoryview) -> None:
+    def _send_shared(self, kind: int, task: int, body: wire.Body) -> None:
         self._waiting.append((kind, task, body))
         if self._sender == threading.get_ident():
             return  # A signal handler of the task's logs, in the middle of a message: after it.
@@ -118,13 +126,16 @@ class Channel:
             finally:
                 self._sender = None
 
-    def _send(self, kind: int, task: int, body: bytes | memoryview) -> None:
+    def _send(self, kind: int, task: int, body: wire.Body) -> None:
         if os.getpid() != self._owner:
             # Way out: user code forked, and the copy returned into our loop. It must not answer
             # in the worker's place. Nobody observes it but that code.
             os._exit(0)
-        head = wire.header(kind, task, len(body))
         try:
+            if isinstance(body, wire.Parted):
+                self._write(list(body.pieces(kind, task)))
+                return
+            head = wire.header(kind, task, len(body))
             if len(body) >= _SMALL:
                 self._write([head, body])
                 return
@@ -137,9 +148,9 @@ class Channel:
             # Way out: the host is gone.
             leave_with_host()
 
-    def _write(self, parts: list[bytes | memoryview]) -> None:
+    def _write(self, parts: list[wire.Bytes]) -> None:
         while parts:
-            written = self._socket.sendmsg(parts)
+            written = self._socket.sendmsg(parts[:_PIECES_AT_ONCE])
             while parts and written >= len(parts[0]):
                 written -= len(parts.pop(0))
             if parts and written:

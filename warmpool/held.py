@@ -21,7 +21,7 @@ SAID: dict[int, _Made] = {
     wire.RETURNED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RETURNED, body),
     wire.RAISED: lambda worker, task, body: ev.TaskDone(worker, task, ev.Outcome.RAISED, body),
 }
-assert frozenset(SAID) | {wire.LOG} == wire.FROM_WORKER
+assert frozenset(SAID) | {wire.LOG, wire.RESULT_PART} == wire.FROM_WORKER
 
 
 @dataclass(slots=True)

@@ -47,9 +47,7 @@ class Submission:
 
     __slots__ = ("__weakref__", "future", "payload", "sent", "spec", "taken_at", "turn")
 
-    def __init__(
-        self, spec: TaskSpec, future: TaskFuture[Any], payload: bytes | memoryview
-    ) -> None:
+    def __init__(self, spec: TaskSpec, future: TaskFuture[Any], payload: wire.Body) -> None:
         self.spec = spec
         self.future = future
         self.payload = payload
@@ -197,7 +195,7 @@ class Lease:
         Returns:
             What is left, if anything is. *Threads:* the taker's; does not block.
         """
-        body = submission.payload
+        body: Any = submission.payload  # Not a parted one: that is long.
         frame = wire.HEADER.pack(wire.RUN, submission.spec.id, len(body)) + body
         try:
             written = self._end.send(frame, AT_ONCE)

@@ -9,30 +9,27 @@ from __future__ import annotations
 
 import functools
 import importlib
-import io
 import os
 import pickle
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context, reduction
 from threading import current_thread, main_thread
-from types import BuiltinFunctionType, FunctionType, TracebackType
+from types import TracebackType
 from typing import Any
 
+from warmpool import parts
 from warmpool.each import Each
 from warmpool.errors import PayloadError, RemoteTraceback
-
-Dumps = Callable[[Any], "bytes | memoryview"]
+from warmpool.parts import Dumps
+from warmpool.wire import Body, Parted
 
 _RAISED = (Exception, SystemExit)
 """What the user's methods may raise in the host's threads without passing."""
 
-_PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
-_FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType})
-
 
 def dumper(pickler: str) -> Dumps:
-    """The function that pickles for a pool with this ``pickler=``.
+    """How a pool with this ``pickler=`` pickles.
 
     Raises:
         ImportError: cloudpickle is asked for and not installed.
@@ -45,38 +42,20 @@ def dumper(pickler: str) -> Dumps:
                 "pickler='cloudpickle' needs an extra: pip install 'warmpool-executor[cloudpickle]'"
             ) from error
 
-        cloud: Dumps = cloudpickle.dumps
-        return cloud
+        def cloud(file: Any, callback: Any) -> parts.Pickler:
+            pickler: parts.Pickler = cloudpickle.Pickler(file, buffer_callback=callback)
+            return pickler
+
+        return Dumps(cloud, is_own=False)
     return dumps
 
 
-def dumps(value: Any) -> bytes | memoryview:
-    """Pickle a value with everything that was registered for sending to processes."""
-    if type(value) in _PLAIN:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    buffer = io.BytesIO()
-    reduction.ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
-    return buffer.getbuffer()
+def _forking_pickler(file: Any, callback: Any) -> parts.Pickler:
+    # It knows everything that was registered for sending to processes.
+    return reduction.ForkingPickler(file, pickle.HIGHEST_PROTOCOL, True, callback)
 
 
-def dump_task(
-    dumps_: Dumps, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> bytes | memoryview:
-    """Pickle a task.
-
-    Raises:
-        Exception: Whatever pickling raises.
-    """
-    if (
-        dumps_ is dumps
-        and not kwargs
-        and type(function) in _FUNCTIONS
-        and _PLAIN.issuperset(map(type, args))
-    ):
-        # No registered reducer can apply, and building a ForkingPickler costs more than all the
-        # rest of it.
-        return pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
-    return dumps_((function, args, kwargs))
+dumps = Dumps(_forking_pickler, is_own=True)
 
 
 def name_of(function: Any) -> str:
@@ -88,19 +67,28 @@ def name_of(function: Any) -> str:
 
 
 def load_task(
-    body: bytes | bytearray,
+    body: Body,
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """Unpickle a task in a worker."""
     global _is_loading
     _is_loading = True
     try:
-        task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = pickle.loads(body)
+        task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = (
+            parts.load(body) if isinstance(body, Parted) else pickle.loads(body)
+        )
     finally:
         _is_loading = False
     return task
 
 
-loads = pickle.loads
+def loads(body: Body) -> Any:
+    """Unpickle what :class:`Dumps` has pickled.
+
+    Raises:
+        Exception: Whatever unpickling raises.
+    """
+    return parts.load(body) if isinstance(body, Parted) else pickle.loads(body)
+
 
 _is_loading = False
 """Whether the main thread of this worker unpickles."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from warmpool import payload, wire
+from warmpool import parts, payload, wire
 from warmpool.errors import WarmpoolError
 from warmpool.servers import Watch
 
@@ -35,7 +35,7 @@ class Plan:
     pickled: payload.PickledInitializer | None = None
     pickled_preload: bytes | None = None
 
-    def pickle(self, dumps: payload.Dumps) -> Plan:
+    def pickle(self, dumps: parts.Dumps) -> Plan:
         """The same for workers that inherit nothing.
 
         Raises:

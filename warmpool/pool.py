@@ -215,7 +215,7 @@ class WarmPool(Closable):
         id = next(self._tasks)
         future: TaskFuture[T] = TaskFuture(desk, id, time.monotonic())
         try:
-            body = payload.dump_task(self._dumps, fn, args, kwargs)
+            body = self._dumps.task(fn, args, kwargs)
         except Exception as error:
             failure = PayloadError(
                 f"the task's function or arguments could not be pickled: {type(error).__name__}: "

@@ -101,7 +101,9 @@ def _receive(link: socket.socket) -> bytes | bytearray | None:
     """What to preload, pickled, empty for nothing; None: there is nothing to come."""
     reader = wire.Reader(wire.TO_WORKER)
     while data := link.recv(1 << 16):
-        for _, _, body in reader.feed(data):
+        messages = reader.feed(data)
+        if messages:
+            body: bytes | bytearray = messages[0][2]
             return body
     return None
 

@@ -134,7 +134,7 @@ class Upbringing:
     def _names(self, body: bytes | bytearray) -> str:
         # It is data (I13).
         try:
-            return ", ".join(map(repr, json.loads(body)))
+            return ", ".join(map(repr, json.loads(bytes(body))))
         except (ValueError, TypeError, RecursionError):
             raise self._failure(f"wrote what is no message ({bytes(body[:80])!r})") from None
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from warmpool import payload
 from warmpool.errors import PayloadError
+from warmpool.wire import Body
 
 Verdict = tuple[Any, BaseException | None]
 """A value, or what is to be raised."""
@@ -16,7 +17,7 @@ class Box:
 
     __slots__ = ("body",)
 
-    def __init__(self, body: bytes | bytearray) -> None:
+    def __init__(self, body: Body) -> None:
         self.body = body
 
 
@@ -41,7 +42,7 @@ def verdict_of(held: Box | Encoded | BaseException) -> Verdict:
     return None, held.with_traceback(None)
 
 
-def _load(body: bytes | bytearray) -> Verdict:
+def _load(body: Body) -> Verdict:
     try:
         return payload.loads(body), None
     except (Exception, SystemExit) as error:
