@@ -83,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "families": {"census", "events", "lifecycle"},
     "views": {"config", "future", "mapping"},
     "stats": {"census", "events"},
-    "config": {"payload", "start", "state", "tray"},
+    "config": {"parts", "payload", "start", "state", "tray"},
     "mapping": {"each"},
     "each": set(),
     "closing": {"config", "desk", "ending", "lifetime", "state", "views"},
@@ -112,7 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control": {"parker"},
     "waiting": {"parker", "turns", "wire"},
     "turns": {"channel", "events", "wire"},
-    "verdict": {"errors", "payload"},
+    "verdict": {"errors", "payload", "wire"},
     "supervisor": {
         "answer",
         "census",
@@ -186,7 +186,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tray",
     },
     "making": {"channel", "early", "forkguard", "payload", "process", "recorder", "tray"},
-    "plan": {"errors", "payload", "servers", "wire"},
+    "plan": {"errors", "parts", "payload", "servers", "wire"},
     "start": {"child", "forkservers", "plan", "spawning", "template", "zygote"},
     "template": {
         "forking",
@@ -231,6 +231,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "endpoint",
         "forwarding",
         "interruptions",
+        "parts",
         "payload",
         "recorder",
         "title",
@@ -238,7 +239,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "interruptions": {"errors", "recorder", "title"},
     "early": {"payload", "recorder"},
-    "payload": {"each", "errors"},
+    "payload": {"each", "errors", "parts", "wire"},
     "core": {"census", "deadlines", "ending", "events", "lifecycle", "oversight", "state"},
     "oversight": {"deadlines", "events", "lifecycle", "staffing", "state"},
     "staffing": {"events", "lifecycle", "notices", "tasks", "trays"},
@@ -300,7 +301,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recorder": set(),
     "title": set(),
     "restart": set(),
-    "wire": set(),
+    "wire": {"room"},
+    "room": set(),
+    "parts": {"largebytes", "room", "wire"},
+    "largebytes": set(),
 }
 
 
@@ -422,8 +426,10 @@ def test_a_worker_does_not_import_the_hosts_side():
                 "endpoint",
                 "errors",
                 "interruptions",
+                "parts",
                 "payload",
                 "recorder",
+                "room",
                 "title",
                 "wire",
             )

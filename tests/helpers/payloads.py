@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -140,3 +142,155 @@ def take(_mortal: Mortal, then: str) -> Any:
 def only_in(pid: int, name: str) -> Any:
     """Commit a fault in one process only."""
     return faults.perform(name) if os.getpid() == pid else None
+
+
+class Grid:
+    """Consents to its bytes going apart from its pickle, as numpy's arrays do."""
+
+    def __init__(self, cells: Any) -> None:
+        self.cells = memoryview(cells)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (pickle.PickleBuffer(self.cells),)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and bytes(self.cells) == bytes(other.cells)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def large_values(size: int) -> dict[str, Any]:
+    """Everything that may travel apart, in one value; each of it is this large."""
+    return {
+        "bytes": [b"\x01" * size, (b"\x02" * size,)],
+        "bytearray": bytearray(b"\x03" * size),
+        "grid": Grid(bytearray(b"\x04" * size)),
+        "read-only": Grid(b"\x05" * size),
+        "text": "\N{SNOWMAN}" * (size // 3),
+        "small": [b"\x06", bytearray(b"\x07"), Grid(bytearray(b"\x08"))],
+    }
+
+
+def return_large_values(size: int) -> dict[str, Any]:
+    """A task that returns all that."""
+    return large_values(size)
+
+
+def change_all(values: dict[str, Any]) -> list[bool]:
+    """A task that changes its arguments where that is possible; which are what they should be."""
+    expected = large_values(len(values["bytearray"]))
+    equal = [values[name] == expected[name] for name in expected]
+    values["bytearray"][0] ^= 255
+    values["bytearray"] += b"more"
+    values["grid"].cells[0] ^= 255
+    equal.append(values["read-only"].cells.readonly)
+    equal.append(type(values["bytes"][0]) is bytes and type(values["bytearray"]) is bytearray)
+    return equal
+
+
+def write_parts_and(fault: str, number: int) -> Any:
+    """A task that writes its answer up to one of some points, and then commits a fault.
+
+    Goes on behind the point at which the whole answer is written, so that nobody gets it.
+    """
+    faults.write(answer_up_to(number))
+    return faults.perform(fault)
+
+
+PART = 1 << 21
+POINTS = 7
+
+
+def answer_up_to(number: int) -> bytes:
+    """The beginning of an answer in two parts, cut off at one of some points."""
+    task = faults.own_task()
+    parts = [b"\x01" * PART, b"\x02" * PART]
+    body = parts_body(2)
+    head = wire.header(wire.RESULT_PART, task, PART)
+    whole = b"".join(wire.Parted(body, parts).pieces(wire.RETURNED, task))
+    points = [
+        5,
+        len(head),
+        len(head) + PART // 2,
+        len(head) + PART,
+        2 * (len(head) + PART) - 1,
+        2 * (len(head) + PART),
+        len(whole) - 1,
+    ]
+    assert len(points) == POINTS
+    return whole[: points[number]]
+
+
+def parts_body(count: int) -> bytes:
+    """A pickle that refers to so many parts."""
+    return pickle.dumps(
+        [Grid(bytearray(1)) for _ in range(count)], 5, buffer_callback=lambda _buffer: False
+    )
+
+
+def lie_of_parts(name: str) -> NoReturn:
+    """A task that writes something that is wrong with parts, and waits for its end."""
+    task = faults.own_task()
+    part = wire.header(wire.RESULT_PART, task, 4) + b"part"
+    faults.write(
+        {
+            "a part of another task": wire.header(wire.RESULT_PART, task + 1, 4) + b"part" + part,
+            "a part before a log record": part + wire.header(wire.LOG, task, 2) + b"{}",
+            "a part before an error": part + wire.header(wire.RAISED, task, 0),
+            "a part before a greeting": part + wire.header(wire.HELLO, 0, 0),
+            "a part of arguments": wire.header(wire.ARGUMENT_PART, task, 4) + b"part",
+            "parts that promise too much": part
+            + wire.header(wire.RESULT_PART, task, wire.MAX_BODY),
+            "a part with garbage behind it": part + b"\0\0\0\0",
+        }[name]
+    )
+    signal.pause()
+    raise AssertionError
+
+
+LIES = [
+    "a part of another task",
+    "a part before a log record",
+    "a part before an error",
+    "a part before a greeting",
+    "a part of arguments",
+    "parts that promise too much",
+    "a part with garbage behind it",
+]
+
+
+def answer_with_parts(sent: int, used: int) -> NoReturn:
+    """A task whose answer has so many parts, and refers to so many; it goes on waiting."""
+    parted = wire.Parted(parts_body(used), [b"part"] * sent)
+    faults.write(b"".join(parted.pieces(wire.RETURNED, faults.own_task())))
+    signal.pause()
+    raise AssertionError
+
+
+class OnUnpicklingLast:
+    """Large, and calls a function in the end of its unpickling, given what was unpickled."""
+
+    def __init__(self, size: int, function: Callable[..., Any], *args: Any) -> None:
+        self._size = size
+        self._call = function, args
+
+    def __reduce__(self) -> Any:
+        function, args = self._call
+        return _call_after, (b"x" * self._size, OnUnpickling(function, *args))
+
+
+def _call_after(_large: bytes, value: Any) -> Any:
+    return value
+
+
+def promise_a_part(size: int) -> NoReturn:
+    """A task that announces a part and writes a little of it."""
+    faults.write(wire.header(wire.RESULT_PART, faults.own_task(), size) + b"a little of it")
+    signal.pause()
+    raise AssertionError
+
+
+def keep(_value: Any) -> NoReturn:
+    """A task that has its argument until its end."""
+    signal.pause()
+    raise AssertionError

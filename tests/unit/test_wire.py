@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from warmpool import wire
+from warmpool.room import AHEAD, LARGE, Room
 
 
 def message(kind, task, body):
@@ -62,7 +63,98 @@ def test_a_promise_above_the_limit_is_refused_and_one_below_costs_nothing():
     reader = wire.Reader(wire.FROM_WORKER)
     assert reader.feed(wire.header(wire.RETURNED, 1, 2 << 30)) == []
     assert reader.missing == 2 << 30
-    assert len(reader._body) == 0
+    assert len(reader.room) == AHEAD
+
+
+@pytest.mark.parametrize("kind", sorted(wire.PART_OF))
+def test_parts_together_are_not_above_the_limit_either(kind):
+    reader = wire.Reader(frozenset({kind, wire.PART_OF[kind]}), max_body=100)
+    assert reader.feed(message(kind, 1, b"x" * 60)) == []
+    assert reader.broken is None
+    assert reader.feed(wire.header(kind, 1, 41)) == []
+    assert reader.broken == "a message of 101 bytes is above the limit"
+
+
+def parted(kind, task, body, *parts):
+    return b"".join(wire.Parted(body, parts).pieces(kind, task))
+
+
+@pytest.mark.parametrize("part_kind", sorted(wire.PART_OF))
+@pytest.mark.parametrize("sizes", [(5,), (5, LARGE), (LARGE, 0, LARGE + 1), (2 * LARGE, 2 * LARGE)])
+def test_parts_go_ahead_of_their_message_and_come_with_it(part_kind, sizes):
+    kind = wire.PART_OF[part_kind]
+    parts = [bytes([65 + at]) * size for at, size in enumerate(sizes)]
+    reader = wire.Reader(frozenset({kind, part_kind}))
+    data = parted(kind, 7, b"body", *parts) + message(kind, 8, b"next")
+    (first, second) = reader.feed(data)
+    assert first[:2] == (kind, 7)
+    assert (first[2].body, first[2].parts) == (b"body", parts)
+    assert len(first[2]) == 4 + sum(sizes)
+    assert second == (kind, 8, b"next")
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [
+        (wire.RETURNED, 8),
+        (wire.RESULT_PART, 8),
+        (wire.RAISED, 7),
+        (wire.LOG, 7),
+        (wire.HELLO, 0),
+        (wire.READY, 0),
+    ],
+)
+def test_a_part_that_is_followed_by_anything_else_breaks_the_reader(kind, task):
+    reader = wire.Reader(wire.FROM_WORKER)
+    good = message(wire.RETURNED, 6, b"good")
+    stray = message(wire.RESULT_PART, 7, b"part") + message(kind, task, b"")
+    assert reader.feed(good + stray) == [(wire.RETURNED, 6, b"good")]
+    assert "a part of a message is followed by" in reader.broken
+    assert not reader._parts, "it gives back what it has"
+    assert reader.feed(good) == []
+
+
+def test_a_part_alone_is_no_message():
+    reader = wire.Reader(wire.FROM_WORKER)
+    assert reader.feed(message(wire.RESULT_PART, 7, b"part")) == []
+    assert reader.broken is None
+
+
+def test_a_template_sends_no_parts():
+    reader = wire.Reader(wire.FROM_TEMPLATE)
+    assert reader.feed(message(wire.RESULT_PART, 7, b"part")) == []
+    assert "no message begins with" in reader.broken
+
+
+def test_what_is_large_is_put_to_its_place_at_once():
+    reader = wire.Reader(wire.FROM_WORKER)
+    assert reader.room is None
+    assert reader.feed(wire.header(wire.RESULT_PART, 7, 2 * LARGE) + b"ab") == []
+    room = reader.room
+    assert len(room) == 2 * LARGE - 2 == reader.missing
+    room[:3] = b"cde"
+    assert reader.took(3) == []
+    room = reader.room
+    room[:] = bytes(len(room))
+    assert reader.took(len(room)) == []
+    assert reader.room is None
+    ((_, _, body),) = reader.feed(message(wire.RETURNED, 7, b"body"))
+    assert body.parts == [b"abcde" + bytes(2 * LARGE - 5)]
+
+
+def full(_room):
+    raise MemoryError
+
+
+def test_a_part_that_does_not_fit_into_memory_breaks_the_reader_alone(monkeypatch):
+    reader = wire.Reader(wire.FROM_WORKER)
+    part = message(wire.RESULT_PART, 7, b"part")
+    assert reader.feed(part + wire.header(wire.RESULT_PART, 7, 2 * LARGE)) == []
+    monkeypatch.setattr(Room, "_grow", full)
+    assert reader.room is None
+    assert reader.broken == f"a message of {2 * LARGE} bytes does not fit into the memory here"
+    assert reader.missing == 0
+    assert not reader._parts, "it gives back what it has"
 
 
 def test_directions_are_disjoint():
@@ -81,8 +173,8 @@ def test_a_body_that_does_not_fit_into_memory_breaks_the_reader_alone():
     good = wire.header(wire.READY, 0, 0)
     begun = wire.header(wire.RETURNED, 5, 10**6) + b"x" * 10
     assert reader.feed(good + begun) == [(wire.READY, 0, b"")]
-    reader._body = Full(b"x" * 10)
+    reader._body._body = Full(b"x" * 10)
     assert reader.feed(b"y" * 1000) == []
     assert reader.broken == "a message of 1000000 bytes does not fit into the memory here"
-    assert reader._body == b"", "it gives back what it has"
+    assert reader.missing == 0, "it gives back what it has"
     assert reader.feed(good) == []
