@@ -23,7 +23,7 @@ from tests.helpers.leaks import nothing_left_behind  # noqa: E402, F401
 from tests.helpers.waiting import BOUND  # noqa: E402
 from warmpool import WarmPool  # noqa: E402
 
-START_METHODS = ("forkserver", "spawn", "fork", "template")
+START_METHODS = ("template", "forkserver", "spawn", "fork")
 
 leaks.prepare()
 # A shell has what it runs in the background ignore Ctrl-C; hosts inherit that, and workers.

@@ -87,7 +87,8 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     add(
         "--start-method",
         choices=start.AVAILABLE,
-        help="how workers are started (default: template with --preload, where that exists)",
+        default=start.AVAILABLE[0],
+        help="how workers are started (default here: %(default)s)",
     )
     add(
         "--preload",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import Any
 
-from warmpool import RemoteTraceback, WarmPool, WarmpoolError, start
+from warmpool import RemoteTraceback, WarmPool, WarmpoolError
 from warmpool.cli_arguments import UsageError, check_files, parse, reason_of
 from warmpool.cli_io import Input, describe
 from warmpool.cli_map import MapLoop
@@ -189,15 +189,12 @@ def _open_failures(path: str | None) -> FailuresFile | None:
 
 
 def _make_pool(arguments: argparse.Namespace, task: _Task) -> WarmPool:
-    method = arguments.start_method
-    if method is None and arguments.preload is not None and "template" in start.AVAILABLE:
-        method = "template"
     try:
         return WarmPool(
             max_workers=arguments.workers,
             initializer=warm_up,
             initargs=task,
-            start_method=method,
+            start_method=arguments.start_method,
             preload=arguments.preload,
             init_timeout=arguments.init_timeout,
             name="map",

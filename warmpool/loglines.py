@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from logging import WARNING
 from typing import Any
 
 from warmpool.callbacks import logger
@@ -44,7 +45,7 @@ class LogLines:
         self._clock = clock
         self._runs: dict[str, _Run] = {}
 
-    def failure(self, error: WarmpoolError, consequence: str) -> None:
+    def failure(self, error: WarmpoolError, consequence: str, level: int = WARNING) -> None:
         """A worker failed to get, or to stay, warm."""
         cause = error.__cause__
         text = f"; cause: {cause}" if cause is not None else ""
@@ -55,7 +56,8 @@ class LogLines:
         folded = ""
         if count > ALL_OF:
             folded = f" (the {count}th like it; those since the last one told of are not logged)"
-        logger.warning(
+        logger.log(
+            level,
             "pool %r: %s; %s%s%s",
             self._pool,
             error,

@@ -72,11 +72,11 @@ class News:
     Attributes:
         server_started: Takes a descriptor, for good, that is readable once that has died. Nobody
             need hear of servers that are replaced when they are needed next.
-        server_failed: Takes what went wrong, and what follows from it.
+        server_failed: Takes what went wrong, what follows from it, and a level to log that at.
     """
 
     server_started: Callable[[Watch], None]
-    server_failed: Callable[[WarmpoolError, str], None]
+    server_failed: Callable[[WarmpoolError, str, int], None]
 
 
 def refuse_reload(start_method: str) -> NoReturn:

@@ -2,7 +2,8 @@
 
 A template is an interpreter of its own, so nothing of the host's is in it: no descriptor, lock or
 thread. It must not have threads when it forks: what they hold at that moment is held for ever in
-the worker. So it has none of its own, and if the preload has left any it forks nothing.
+the worker. So it has none of its own, and if the preload has left any that do not end for a fork,
+it forks nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from warmpool import child, early, forker, payload, wire
 
 LONGEST_ERROR = 1 << 20
 """Bytes that the host is told of what a preload has raised."""
+END_OF_THREADS = 0.1
+"""Seconds that threads have to be gone which a hook of forks has ended."""
 
 
 class Boot:
@@ -69,7 +74,7 @@ def main(boot: Boot) -> None:
         _say(link, wire.INITIALIZER_RAISED, _dump(failure))
         return  # Way out: as any interpreter, within the patience of the host.
     _settle(boot.title)
-    if threads := _other_threads():
+    if threads := _threads_beside_forks():
         _say(link, wire.UNFIT, json.dumps(threads).encode())
         return  # Way out: the same.
 
@@ -129,6 +134,21 @@ def _settle(title: str) -> None:
     # garbage that it finds there would be finalized in each.
     gc.collect()
     gc.freeze()
+
+
+def _threads_beside_forks() -> list[str]:
+    """The names of the threads beside this one at the moment of a fork."""
+    if threading.active_count() > 1 or not _other_threads():
+        return _other_threads()
+    # Of a library's own. One that knows of forks may end them by its hook before each, and begin
+    # anew when it is next used: OpenBLAS does, which starts them as numpy is imported. The way to
+    # know is to fork.
+    forker.fork_on_trial()
+    give_up_at = time.monotonic() + END_OF_THREADS
+    # Who has waited for a thread's end may see it listed a moment longer.
+    while (threads := _other_threads()) and time.monotonic() < give_up_at:
+        select.select((), (), (), 0.001)
+    return threads
 
 
 def _other_threads() -> list[str]:

@@ -48,7 +48,8 @@ class Starts:
         launcher: Makes the launcher, given where it reports.
         handle: Takes an event to the core.
         post: Takes a report of the launcher's thread to the supervisor's.
-        report: Takes a failure of what starts workers, and what follows from it. *Threads:* any.
+        report: Takes a failure of what starts workers, what follows from it, and the level of
+            the line that tells of it. *Threads:* any.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Starts:
         launcher: LauncherMaker,
         handle: Callable[[ev.Event], None],
         post: Callable[[Launched | ServerStarted], None],
-        report: Callable[[WarmpoolError, str], None],
+        report: Callable[[WarmpoolError, str, int], None],
     ) -> None:
         self._loop = loop
         self._handle = handle

@@ -32,6 +32,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from logging import WARNING
 from typing import Any
 
 from warmpool import events as ev
@@ -330,11 +331,11 @@ class Supervisor:
         error = to_error(command.failure, self.name)
         worker, pid, now = command.failure.worker, command.failure.pid, time.monotonic()
         self._helpers.tell(WorkerFailed(now, worker, pid, error, command.consequence))
-        self._report_failure(error, command.consequence)
+        self._report_failure(error, command.consequence, WARNING)
 
-    def _report_failure(self, error: WarmpoolError, consequence: str) -> None:
+    def _report_failure(self, error: WarmpoolError, consequence: str, level: int) -> None:
         """One line in the log. *Threads:* any."""
-        self._helpers.log(self._lines.failure, error, consequence)
+        self._helpers.log(self._lines.failure, error, consequence, level)
 
     def _change_health(self, command: ev.ChangeHealth) -> None:
         self.last_failure = command.cause

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from logging import INFO, WARNING
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -127,7 +128,7 @@ class TemplateMethod:
 
     def __init__(self) -> None:
         self._plan = Plan("", 0.0)
-        self._news = News(lambda _watch: None, lambda _error, _consequence: None)
+        self._news = News(lambda _watch: None, lambda _error, _consequence, _level: None)
         # Held while a template is made or buried: the heir of a launcher that hung waits here until
         # break_off() ends what its predecessor waits for.
         self._lock = threading.Lock()
@@ -173,7 +174,8 @@ class TemplateMethod:
             self._living(time.monotonic(), is_asked=False)
         except TemplateFailed as failure:
             # Without its traceback, whose frames would keep the template's channel open.
-            self._news.server_failed(failure.with_traceback(None), "the next start tries again")
+            failure = failure.with_traceback(None)
+            self._news.server_failed(failure, "the next start tries again", WARNING)
         except Exception:
             # The system's limits, or the pool has ended. The launcher's thread must live on, and
             # nothing is lost: the next start tries again, and its failure is told of.
@@ -193,7 +195,8 @@ class TemplateMethod:
             if self._template is not None and self._template.is_lost:
                 spent = not self._template.is_old_enough
                 if (death := self._template.death(DEATH_PATIENCE)) is not None:
-                    self._news.server_failed(death, "it is to be replaced; its workers live on")
+                    consequence = "it is to be replaced; its workers live on"
+                    self._news.server_failed(death, consequence, WARNING)
                 self._forget()
             if self._template is None and self._fallback is None and (is_asked or not spent):
                 self._template = self._make_for(ordered_at)
@@ -245,10 +248,13 @@ class TemplateMethod:
     def _fall_back(self, unfit: Unfit) -> None:
         self._fallback = forkservers.ForkServer()
         self._fallback.open(self._plan, self._news)
-        self._news.server_failed(
-            unfit.failure,
-            "workers are started by 'forkserver' instead, and each preloads by itself",
-        )
+        if self._plan.pickled_preload is None:
+            # It was the import of __main__. Nothing is lost but the template.
+            consequence, level = "workers are started by 'forkserver' instead", INFO
+        else:
+            consequence = "workers are started by 'forkserver' instead, and each preloads by itself"
+            level = WARNING
+        self._news.server_failed(unfit.failure, consequence, level)
 
     def _forget(self) -> None:
         template, self._template = self._template, None

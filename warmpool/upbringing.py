@@ -53,6 +53,7 @@ class Upbringing:
         self.process = process
         self._pool = pool
         self._pid = process.pid
+        self._culprit = "preload" if preload else "the main module"
         self._began = time.monotonic()
         self._stage = "starting"
         self._unsent = memoryview(wire.header(wire.INITIALIZE, 0, len(preload)) + preload)
@@ -125,9 +126,9 @@ class Upbringing:
         else:
             raise Unfit(
                 self._failure(
-                    f"must not fork: preload has left threads running ({self._names(body)}), and "
-                    "what they hold would be held for ever in the workers. Start threads in the "
-                    "initializer"
+                    f"must not fork: {self._culprit} has left threads running "
+                    f"({self._names(body)}), and what they hold would be held for ever in the "
+                    "workers. Start threads in the initializer"
                 )
             )
 

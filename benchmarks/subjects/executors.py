@@ -122,7 +122,7 @@ class Warm(Subject):
 
 
 class WarmTemplate(Subject):
-    """The same with its own start method, which takes the place of the fork server."""
+    """The same with its default start method, which takes the place of the fork server."""
 
     name: ClassVar[str] = "template"
     title: ClassVar[str] = "warmpool, template"

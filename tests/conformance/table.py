@@ -147,7 +147,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             "test_max_tasks_per_child"
         ),
         "test_max_tasks_per_child_defaults_to_spawn_context": LeftOut(
-            "_mp_context, and WarmPool's default is another: forkserver"
+            "_mp_context, and WarmPool's default is another: template"
         ),
         "test_max_tasks_early_shutdown": LeftOut(
             "skips itself; ours: test_max_tasks_per_child_with_early_shutdown", ("fork",)

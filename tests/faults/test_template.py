@@ -296,6 +296,51 @@ def test_a_preload_that_leaves_threads_is_told_of_and_run_in_each_worker(
     until(lambda: not templates(), "it is gone")
 
 
+def test_threads_that_a_hook_of_forks_ends_do_no_harm(
+    make_pool: MakePool, start_method: str
+) -> None:
+    pool = make_pool(1, preload=preloads.leave_a_thread_that_ends_for_forks)
+    worker = pool.submit(tasks.own_pid).result(BOUND)
+    assert [template_of(worker)] == templates()
+    # And is there for the next one.
+    os.kill(worker, signal.SIGKILL)
+    processes.wait_gone(worker)
+    assert [template_of(pool.submit(tasks.own_pid).result(BOUND))] == templates()
+
+
+def test_threads_that_stay_for_forks_are_found_though_python_does_not_know_them(
+    make_pool: MakePool, start_method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "warmpool"):
+        pool = make_pool(1, preload=preloads.leave_a_thread_unknown_to_python)
+        pool.submit(tasks.own_pid).result(BOUND)
+    assert "(native)" in caplog.text
+    until(lambda: not templates(), "it is gone")
+
+
+def test_threads_of_the_main_module_cost_a_template_and_no_warning(run_host: RunHost) -> None:
+    host = run_host(
+        """
+        import logging, threading
+        from tests.helpers import tasks
+        from warmpool import WarmPool
+
+        threading.Thread(target=threading.Event().wait, name="a poller", daemon=True).start()
+
+        if __name__ == "__main__":
+            logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+            with WarmPool(1) as pool:
+                print(pool.start_method, pool.submit(int, "42").result(30))
+        """
+    )
+    assert host.line() == "template 42"
+    assert host.wait() == 0
+    (line,) = host.stderr.splitlines()
+    assert line.startswith("INFO ")
+    assert "the main module has left threads running ('a poller')" in line
+    assert line.endswith("; workers are started by 'forkserver' instead")
+
+
 # ------------------------------------------------------------------------- it dies or hangs later
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import random
@@ -70,6 +71,26 @@ def announce_and_fork_no_more(gate: Gate) -> None:
 def leave_a_thread(attempts: Path) -> None:
     note_pid(attempts)
     threading.Thread(target=threading.Event().wait, name="a poller", daemon=True).start()
+
+
+def leave_a_thread_that_ends_for_forks() -> None:
+    """As OpenBLAS does: a thread that Python does not know, and a hook that ends it."""
+    leave, left = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        leave.wait()
+        left.set()
+
+    def end() -> None:
+        leave.set()
+        left.wait()
+
+    _thread.start_new_thread(wait, ())
+    os.register_at_fork(before=end)
+
+
+def leave_a_thread_unknown_to_python() -> None:
+    _thread.start_new_thread(threading.Event().wait, ())
 
 
 def number_of_threads() -> int:

@@ -67,7 +67,7 @@ def launcher(method, reports):
         None,
         False,
         lambda worker, outcome: reports.put((worker, str(outcome))),
-        News(lambda _watch: None, lambda _error, _consequence: None),
+        News(lambda _watch: None, lambda _error, _consequence, _level: None),
     )
     launcher.open()
     yield launcher
