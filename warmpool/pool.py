@@ -42,9 +42,8 @@ class WarmPool(Closable):
         initializer, initargs: Runs in every worker's main thread before it is ready.
         max_tasks_per_child: Tasks after which a worker is replaced; 1: a fresh, warm process for
             every task; None: no limit.
-        start_method: ``"template"`` (Linux, and the default there): a process of the pool's own
-            runs ``preload`` once, and forks the workers. ``"forkserver"`` (the default elsewhere,
-            where it exists), ``"spawn"``, or ``"fork"``.
+        start_method: ``"template"`` (Linux, its default: a process of the pool's own runs
+            ``preload`` once, and forks the workers), ``"forkserver"``, ``"spawn"`` or ``"fork"``.
         preload: Names of modules to import, or a callable to call, before the initializer: once in
             the template, whose workers share it by copy; with other start methods in each worker.
         min_idle: Workers that are kept ready ahead of demand; more are started for tasks that wait.
