@@ -37,7 +37,7 @@ class Endpoints:
         data: Its end of the data channel.
         tray: Its end of its tray, if it has one.
         early: Its lifeline and flight recorder. Unpickled first of all.
-        heartbeat_interval: Seconds between two heartbeats.
+        heartbeat_intervals: Seconds between two heartbeats, with tasks and without.
         preload: What is to be preloaded here, pickled; None: nothing.
         inherited: Descriptors that the pickled initializer refers to (queues, locks).
         pickler: The pool's.
@@ -53,7 +53,7 @@ class Endpoints:
         "copied",
         "data",
         "early",
-        "heartbeat_interval",
+        "heartbeat_intervals",
         "inherited",
         "interpreter",
         "log_level",
@@ -67,7 +67,7 @@ class Endpoints:
         self,
         early: early.Early | None,
         data: Connection,
-        heartbeat_interval: float,
+        heartbeat_intervals: tuple[float, float],
         inherited: tuple[payload.Descriptor, ...] = (),
         pickler: str = "pickle",
         title: str = "warmpool",
@@ -79,7 +79,7 @@ class Endpoints:
         self.early = early
         self.data = data
         self.tray: Connection | None = None
-        self.heartbeat_interval = heartbeat_interval
+        self.heartbeat_intervals = heartbeat_intervals
         self.preload: bytes | None = None
         self.inherited = inherited
         self.pickler = pickler
@@ -117,7 +117,7 @@ def main(endpoints: Endpoints, inherited: Inherited | None = None) -> None:
     title = Title(endpoints.title)
     threading.Thread(
         target=_follow_host,
-        args=(installed.lifeline, recorder, endpoints.heartbeat_interval, title),
+        args=(installed.lifeline, recorder, endpoints.heartbeat_intervals, title),
         name="warmpool-control",
         daemon=True,
     ).start()
@@ -174,14 +174,22 @@ def forget_hooks_at_exit() -> None:
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
-def _follow_host(lifeline: Connection, recorder: Recorder, interval: float, title: Title) -> None:
+def _follow_host(
+    lifeline: Connection, recorder: Recorder, intervals: tuple[float, float], title: Title
+) -> None:
     # Else the kernel may have this thread take it, and a system call of the main thread goes on.
     signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT_SIGNAL})
     poll = select.poll()
     poll.register(lifeline.fileno(), 0)  # Its end is always reported.
-    while not poll.poll(interval * 1e3):
+    interval, idle_interval = intervals
+    pause, last, stage = interval, 0, ""
+    while not poll.poll(pause * 1e3):
         recorder.beat()
         title.show()
+        # One that rests need not be seen to live as often: a hundred of them are a load.
+        rests = not title.task and title.stage == stage == "idle" and recorder.last_started == last
+        last, stage = recorder.last_started, title.stage
+        pause = idle_interval if rests else interval
     # Way out: the host closed the lifeline, or is gone; or user code has closed it here.
     leave_with_host()
 

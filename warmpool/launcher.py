@@ -52,7 +52,7 @@ class Launcher:
     Args:
         method: How.
         plan: What the method is to know.
-        heartbeat_interval: Seconds between two heartbeats of a worker.
+        heartbeat_intervals: Seconds between two heartbeats of a worker, busy and idle.
         log_level: From it on, workers forward what is logged in them; None: nothing.
         report: Called on the launcher's thread with a worker's number and its process, or what
             went wrong. Must not block.
@@ -64,7 +64,7 @@ class Launcher:
         method: StartMethod,
         plan: Plan,
         pickler: str,
-        heartbeat_interval: float,
+        heartbeat_intervals: tuple[float, float],
         log_level: int | None,
         has_trays: bool,
         report: Report,
@@ -74,7 +74,7 @@ class Launcher:
         self._plan = plan
         self._pickled = plan.pickled  # Its descriptors are handed to each worker.
         self._pickler = pickler
-        self._heartbeat_interval = heartbeat_interval
+        self._heartbeat_intervals = heartbeat_intervals
         self._first_frame = plan.first_frame
         self._pool = plan.pool
         self._log_level = log_level
@@ -146,7 +146,7 @@ class Launcher:
             self._method,
             self._plan,
             self._pickler,
-            self._heartbeat_interval,
+            self._heartbeat_intervals,
             self._log_level,
             self._has_trays,
             self._report,
@@ -242,7 +242,7 @@ class Launcher:
             endpoints = Endpoints(
                 early,
                 data,
-                self._heartbeat_interval,
+                self._heartbeat_intervals,
                 tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
                 self._pickler,
                 f"warmpool: {self._pool} {worker}",

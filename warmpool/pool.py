@@ -19,7 +19,7 @@ from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
 from warmpool.lease import Submission
 from warmpool.plan import Plan
-from warmpool.pulse import beat_interval
+from warmpool.pulse import beat_intervals
 from warmpool.start import start_method as find_start_method
 from warmpool.stats import PoolStats, stats_of
 from warmpool.supervisor import Supervisor
@@ -152,7 +152,7 @@ class WarmPool(Closable):
                     method,
                     plan,
                     pickler_name,
-                    beat_interval(heartbeat_interval, heartbeat_timeout),
+                    beat_intervals(heartbeat_interval, heartbeat_timeout),
                     log_level,
                     settings.lays_out,
                     report,

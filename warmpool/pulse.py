@@ -13,6 +13,9 @@ from dataclasses import dataclass
 BEATS_PER_TIMEOUT = 4
 """A worker beats at least so often within the timeout, whatever the interval is."""
 
+RESTING = 4
+"""How many times longer a worker may take for a beat that has had no task since its last one."""
+
 _LATE = 1.5
 """Intervals that one gap between two checks may count for."""
 
@@ -20,6 +23,15 @@ _LATE = 1.5
 def beat_interval(interval: float, timeout: float | None) -> float:
     """Seconds between two beats of a worker, and two looks at them."""
     return interval if timeout is None else min(interval, timeout / BEATS_PER_TIMEOUT)
+
+
+def beat_intervals(interval: float, timeout: float | None) -> tuple[float, float]:
+    """The same of a worker that has tasks, and of one that rests.
+
+    Little else is what an idle pool costs. The silence of a resting worker is found within the
+    timeout as any, and harms nobody before.
+    """
+    return beat_interval(interval, timeout), beat_interval(RESTING * interval, timeout)
 
 
 @dataclass(slots=True)

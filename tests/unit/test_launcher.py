@@ -63,7 +63,7 @@ def launcher(method, reports):
         method,
         Plan("test", 60.0),
         "pickle",
-        1.0,
+        (1.0, 1.0),
         None,
         False,
         lambda worker, outcome: reports.put((worker, str(outcome))),
