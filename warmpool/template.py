@@ -89,7 +89,7 @@ class TemplateProcess:
     @property
     def is_dead(self) -> bool:
         """Whether it is."""
-        return bool(wait([self._held.process.watch], 0))
+        return servers.is_readable(self._held.process.watch)
 
     def death(self, patience: float = 0.0) -> TemplateFailed | None:
         """What it has died of, if it dies within so many seconds; once."""
