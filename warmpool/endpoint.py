@@ -13,9 +13,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from warmpool import wire
+
+_From = TypeVar("_From")
+_Got = TypeVar("_Got")
 
 LONGEST_LAID_OUT = 1 << 12
 """Bytes. More than any frame that is put into a tray."""
@@ -41,6 +44,18 @@ def take_over(end: Connection) -> socket.socket:
     made.settimeout(None)  # Whatever __main__ has made the default.
     end.close()
     return made
+
+
+def _unless_at_end(read: Callable[[_From], _Got], source: _From) -> _Got:
+    """What is read; at the end this process ends."""
+    try:
+        if got := read(source):
+            return got
+    except ConnectionResetError:
+        pass  # The host has gone with an answer unread.
+    # Way out: the host closed the channel, or is gone. Not in order, which would leave behind what
+    # tasks have started: the control thread may be slower.
+    leave_with_host()
 
 
 class Channel:
@@ -82,17 +97,10 @@ class Channel:
                 self._was_in_tray = True
                 continue
             if (room := reader.room) is not None:
-                if not (count := self._socket.recv_into(room)):
-                    leave_with_host()  # As below.
-                self._messages = reader.took(count)
+                self._messages = reader.took(_unless_at_end(self._socket.recv_into, room))
                 continue
             size = max(_SMALL, min(missing, 1 << 20)) if (missing := reader.missing) else _SMALL
-            data = self._socket.recv(size)
-            if not data:
-                # Way out: the host closed the channel, or is gone. Not in order, which would leave
-                # behind what tasks have started: the control thread may be slower.
-                leave_with_host()
-            self._messages = reader.feed(data)
+            self._messages = reader.feed(_unless_at_end(self._socket.recv, size))
             if reader.broken is not None:
                 # Way out: the arguments do not fit into memory. Not started, so run elsewhere.
                 raise MemoryError(reader.broken)

@@ -10,12 +10,14 @@ import itertools
 import re
 
 _OUTERMOST = ("in <module>", "in _run_module_as_main", "in _bootstrap", "  ...")
-"""How the last line of a thread ends: a script, ``python -m`` (under ``fork`` a worker has its
-host's frames), a thread, more than a hundred frames."""
+"""How the last line of a thread ends: a script, or ``python -m`` (under ``fork`` a worker has the
+frames of its host), a thread, more than a hundred frames."""
 
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x\w+.*$", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$', re.M)
-_OURS = re.compile(r'^  File ".*warmpool[/\\](?:child|early|preloading)\.py"', re.MULTILINE)
+_OURS = re.compile(
+    r'^  File ".*warmpool[/\\](?:child|each|early|endpoint|preloading)\.py"', re.MULTILINE
+)
 
 
 def looks_complete(text: str) -> bool:
