@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import warmpool
-from warmpool import errors
+from warmpool import errors, stacks
 from warmpool.events import Failure, FailureKind
 from warmpool.failures import exit_text, to_error
 
@@ -135,3 +135,21 @@ def test_a_traceback_is_told_though_no_module_can_be_imported_any_more(monkeypat
         f'  File "{__file__}", line {line}, in fail\n'
         "OSError: Too many open files\n"
     )
+
+
+def a_thread(*frames):
+    lines = "".join(f'  File "{file}", line 7 in {function}\n' for file, function in frames)
+    return f"Current thread 0x0000 (most recent call first):\n{lines}"
+
+
+@pytest.mark.parametrize(
+    ("frames", "kept"),
+    [
+        ([("user.py", "f"), ("/x/warmpool/child.py", "run_task")], 1),
+        ([("user.py", "f"), ("/x/warmpool/each.py", "__call__"), ("/x/warmpool/child.py", "r")], 1),
+        ([("/x/warmpool/endpoint.py", "receive"), ("/x/warmpool/child.py", "_serve")], 2),
+    ],
+)
+def test_a_stack_is_told_without_our_frames_unless_it_has_no_others(frames, kept):
+    tidied = stacks.tidy(a_thread(*frames))
+    assert tidied == a_thread(*frames[:kept])
