@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
@@ -154,7 +155,9 @@ class Judge:
             # Handed on as often as that, and never begun.
             return info.attempts > FREE_RUNS
         if isinstance(error, errors.TaskTimeout):
-            assert info.started is not None
+            if info.started is None:
+                # It lay in the tray of a worker that never took it, and its time passed there.
+                return info.ended >= info.queued + options.get("timeout", math.inf)
             return self._is_late(info.started, info.ended, options.get("timeout"))
         if isinstance(error, errors.WorkerUnresponsive):
             return error.worker_id in world.frozen
