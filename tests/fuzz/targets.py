@@ -67,22 +67,40 @@ def pieces(data: bytes) -> Iterator[bytes]:
         yield data
 
 
-def messages_in(data: bytes, kinds: frozenset[int], most: int) -> tuple[list[wire.Message], bool]:
+Said = tuple[int, int, list[bytes]]
+"""Kind, task, the buffers that went ahead of the body, and that."""
+
+
+def messages_in(data: bytes, kinds: frozenset[int], most: int) -> tuple[list[Said], bool]:
     """What the protocol says of bytes, all of them there at once: messages, and is it broken."""
-    messages: list[wire.Message] = []
+    messages: list[Said] = []
+    ahead: list[bytes] = []
+    belongs_to = None
     while data:
         if data[0] not in kinds:
             return messages, True
         if len(data) < wire.HEADER.size:
             break
         kind, task, length = wire.HEADER.unpack_from(data)
-        if length > most:
+        whole = (wire.PART_OF.get(kind, kind), task)
+        if sum(map(len, ahead)) + length > most or (ahead and whole != belongs_to):
             return messages, True
         if len(data) < wire.HEADER.size + length:
             break
-        messages.append((kind, task, data[wire.HEADER.size : wire.HEADER.size + length]))
+        ahead.append(data[wire.HEADER.size : wire.HEADER.size + length])
+        belongs_to = whole
+        if kind not in wire.PART_OF:
+            messages.append((kind, task, ahead))
+            ahead = []
         data = data[wire.HEADER.size + length :]
     return messages, False
+
+
+def said(message: wire.Message) -> Said:
+    kind, task, body = message
+    if isinstance(body, wire.Parted):
+        return kind, task, [*map(bytes, body.parts), bytes(body.body)]
+    return kind, task, [bytes(body)]
 
 
 def read_messages(data: bytes, kinds: frozenset[int], most: int = wire.MAX_BODY) -> None:
@@ -94,9 +112,9 @@ def read_messages(data: bytes, kinds: frozenset[int], most: int = wire.MAX_BODY)
     for part in parts:
         got += reader.feed(part)
         fed += len(part)
-        assert len(reader._body) + len(reader._start) <= fed
+        assert reader._body.size - reader._body.missing + len(reader._start) <= fed
     messages, is_broken = messages_in(b"".join(parts), kinds, most)
-    assert got == messages
+    assert [said(message) for message in got] == messages
     assert (reader.broken is not None) == is_broken
     if not is_broken:
         assert reader.missing <= most
@@ -125,10 +143,10 @@ def an_answer_that_a_waiter_reads(data: bytes) -> None:
     assert turn.step()
     answer = turn.answer()
     messages, is_broken = messages_in(data, wire.FROM_WORKER, wire.MAX_BODY)
-    is_whole = len(messages) == 1 and wire.HEADER.size + len(messages[0][2]) == len(data)
+    is_whole = len(messages) == 1 and wire.HEADER.size + len(messages[0][2][-1]) == len(data)
     kinds = (wire.RETURNED, wire.RAISED)
     if not is_broken and is_whole and messages[0][0] in kinds and messages[0][1] == 7:
-        assert answer == (messages[0][0], messages[0][2])
+        assert answer == (messages[0][0], messages[0][2][-1])
     else:
         assert answer is None
 

@@ -102,9 +102,13 @@ def test_a_stack_is_whole_with_its_outermost_frame(outermost):
 def test_the_reference_knows_the_protocol():
     frame = wire.header(wire.RETURNED, 3, 4) + b"body"
     kinds = wire.FROM_WORKER
-    assert messages_in(frame + frame[:9], kinds, 99) == ([(wire.RETURNED, 3, b"body")], False)
-    assert messages_in(frame + b"\0", kinds, 99) == ([(wire.RETURNED, 3, b"body")], True)
+    assert messages_in(frame + frame[:9], kinds, 99) == ([(wire.RETURNED, 3, [b"body"])], False)
+    assert messages_in(frame + b"\0", kinds, 99) == ([(wire.RETURNED, 3, [b"body"])], True)
     assert messages_in(frame, kinds, 3) == ([], True)
+    part = wire.header(wire.RESULT_PART, 3, 2) + b"ab"
+    assert messages_in(part + frame, kinds, 99) == ([(wire.RETURNED, 3, [b"ab", b"body"])], False)
+    assert messages_in(part + frame, kinds, 5) == ([], True)
+    assert messages_in(part + wire.header(wire.RETURNED, 4, 0), kinds, 99) == ([], True)
 
 
 def test_a_whole_message_above_the_limit_is_refused_too():

@@ -25,6 +25,9 @@ PIDS = 40
 
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 _ALWAYS = ERR | HUP
+ONESHOT = select.EPOLLONESHOT
+SPENT = -1
+"""In place of a mask: what was reported once, and is not again."""
 
 
 class File:
@@ -204,7 +207,9 @@ class Kernel:
         for fd, mask in masks:
             # It may be closed while somebody polls it, who holds it open in the kernel.
             file = files.get(fd)
-            if file is not None and (events := file.events() & (mask | _ALWAYS)):
+            if file is None or mask == SPENT:
+                continue
+            if events := file.events() & (mask | _ALWAYS):
                 found.append((fd, events))
         return found
 

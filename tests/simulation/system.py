@@ -10,7 +10,7 @@ import signal
 from types import SimpleNamespace
 from typing import Any
 
-from tests.simulation.kernel import IN, OUT, Counter, File, Kernel, Pipe
+from tests.simulation.kernel import IN, ONESHOT, OUT, SPENT, Counter, File, Kernel, Pipe
 
 
 class Selector:
@@ -69,6 +69,8 @@ class Selector:
             machine.rng.shuffle(ready)
         found = []
         for fd, events in ready:
+            if self.masks[fd] & ONESHOT:
+                self.masks[fd] = SPENT
             key = self._keys[fd]
             happened = (selectors.EVENT_WRITE if events & ~IN else 0) | (
                 selectors.EVENT_READ if events & ~OUT else 0
@@ -223,7 +225,12 @@ def modules_of(kernel: Kernel) -> dict[str, Any]:
             BaseSelector=object,
         ),
         "select": SimpleNamespace(
-            EPOLLIN=IN, EPOLLOUT=OUT, POLLIN=select.POLLIN, epoll=Epoll, poll=lambda: Poll(kernel)
+            EPOLLIN=IN,
+            EPOLLOUT=OUT,
+            EPOLLONESHOT=ONESHOT,
+            POLLIN=select.POLLIN,
+            epoll=Epoll,
+            poll=lambda: Poll(kernel),
         ),
         "signal": SimpleNamespace(
             SIGKILL=signal.SIGKILL,
