@@ -130,14 +130,19 @@ class Core(Oversight):
         )
 
     def _info(self, worker: Worker, now: float) -> WorkerInfo:
-        task = None if worker.task is None else self.book.tasks[worker.task].spec
+        since, task = worker.moved_at, None
+        if worker.task is not None:
+            task = self.book.tasks[worker.task].spec
+            if worker.state is BUSY:
+                # With one after the other from its tray it is busy all the time.
+                since = max(since, self.book.tasks[worker.task].started_at)
         return WorkerInfo(
             id=worker.id,
             pid=worker.pid,
             state=worker.state.value,
             task=worker.task,
             task_name=None if task is None else task.name,
-            in_state=max(0.0, now - worker.moved_at),
+            in_state=max(0.0, now - since),
             uptime=max(0.0, now - worker.started_at),
             tasks_done=worker.tasks_done,
             memory=worker.memory,

@@ -99,6 +99,7 @@ class Staffing(Trays):
             task.retries = task.free_runs = 0
         elif worker.task != event.task:
             task.end_requested = event
+            task.retries = task.free_runs = 0
             self._take_back(worker)
         elif event.grace is not None:
             self._ask_to_end(task, worker, event.grace)

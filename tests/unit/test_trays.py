@@ -215,6 +215,34 @@ def test_a_task_to_be_killed_that_was_begun_unheard_costs_its_worker():
     assert world.failure(task).kind is FailureKind.KILL_REQUESTED
 
 
+def test_a_task_to_be_killed_is_not_run_again_elsewhere():
+    world = a_world(2)
+    for _ in range(30):
+        world.submit(retries=2)
+    work(world, 2, 4)
+    task = laid(world, 2)[0]
+    world.begin(2)
+    world.run_ahead(2)
+    world.begin(2)
+    world.say(ev.TaskKillRequested(task))
+    world.exit(2, -9, task)
+    world.heal()
+    assert world.failure(task).kind in (FailureKind.KILL_REQUESTED, FailureKind.DIED)
+
+
+def test_how_long_a_worker_is_busy_is_told_of_the_task_that_it_has():
+    world = a_world()
+    for _ in range(30):
+        world.submit()
+    for _ in range(5):
+        world.now += PATIENCE / 2
+        work(world, 1)
+    world.now += 7.0
+    (info,) = world.core.census(world.now).details
+    assert info.state == "busy"
+    assert info.in_state == pytest.approx(7.0)
+
+
 # ------------------------------------------------------------------------------- the tray
 
 needs_trays = pytest.mark.skipif(not tray.AVAILABLE, reason="there are no trays here")
