@@ -39,6 +39,9 @@ from warmpool.lifecycle import (
 from warmpool.oversight import Oversight
 from warmpool.state import JUST_BUSY, JUST_IDLE, Settings
 
+GLANCE = 0.02
+"""Seconds in which an answer is read that is there."""
+
 
 class Core(Oversight):
     """The pool's decisions.
@@ -250,6 +253,8 @@ class Core(Oversight):
                 self._close_deadline_passed()
 
     def _worker_deadline_passed(self, worker: Worker) -> None:
+        if worker.state is BUSY and worker.tray and self._spare(worker):
+            return
         failure = worker.suspicion
         if worker.state in WARMING:
             failure = self._failure(
@@ -270,6 +275,20 @@ class Core(Oversight):
             self._condemn(worker, failure)
         else:
             self._kill(worker, failure)
+
+    def _spare(self, worker: Worker) -> bool:
+        """Has it answered, and gone on with what was laid out for it? That is not to die of a limit.
+
+        If so, the answer is there by now, and will be read before this deadline comes up again.
+        """
+        assert worker.task is not None
+        task = self.book.tasks[worker.task]
+        if task.was_spared:
+            return False
+        task.was_spared = True
+        self._take_back(worker)
+        self.roster.set_deadline(worker, self._now + GLANCE)
+        return True
 
     def _holds(self, at: float, owner: Owner, id: int) -> bool:
         """Whether a noted deadline is still the one that counts."""

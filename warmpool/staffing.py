@@ -97,7 +97,8 @@ class Staffing(Trays):
         elif (worker := self.roster.workers[task.worker]).awaits_stack:
             # It is being killed already; see to it that it is not run elsewhere.
             task.retries = task.free_runs = 0
-        elif worker.task != event.task:
+        elif worker.task != event.task or worker.tray:
+            # Which of them has it begun with? None of the others is to die of this.
             task.end_requested = event
             task.retries = task.free_runs = 0
             self._take_back(worker)

@@ -36,6 +36,8 @@ class Task:
     """Its owner wants it killed, after a grace."""
     was_laid_out: bool = False
     """Whether it came, or comes, to its worker by the tray."""
+    was_spared: bool = False
+    """Whether its limit has passed, and it was asked whether it has been answered."""
     is_withdrawn: bool = False
     """Its owner does not want it, unless it has begun."""
     end_requested: ev.TaskKillRequested | None = None

@@ -93,8 +93,12 @@ class Trays(Queueing):
         if not worker.tray:
             self._clear_tray(worker)
         self._begin_run(worker, task, self._now)
-        if task.end_requested is not None:
-            self._on_kill_requested(task.end_requested)
+        self._end_if_requested(task)
+
+    def _end_if_requested(self, task: Task) -> None:
+        event, task.end_requested = task.end_requested, None
+        if event is not None:
+            self._on_kill_requested(event)
 
     def _after_task(self, worker: Worker) -> None:
         super()._after_task(worker)
@@ -158,6 +162,9 @@ class Trays(Queueing):
                 self._fail_or_rerun(self._end_run(worker), failure)
         self._assign()
         self._share()
+        if worker.state is BUSY and worker.task is not None and not worker.tray:
+            # It has not gone on with another one, behind the task that it has.
+            self._end_if_requested(self.book.tasks[worker.task])
         self._wind_down()
 
     def _put_all_back(self, worker: Worker, tasks: tuple[int, ...]) -> None:
@@ -192,8 +199,7 @@ class Trays(Queueing):
                 self._drop(task.spec.id)
                 return
             self.book.enqueue(task, task.waits_since, first=True)
-            if task.end_requested is not None:
-                self._on_kill_requested(task.end_requested)
+            self._end_if_requested(task)
 
     def _clear_tray(self, worker: Worker) -> None:
         worker.tray_at = None

@@ -53,8 +53,11 @@ class TrayMachine(RuleBasedStateMachine):
 
     def _begin(self, worker):
         """It takes the next task, and notes that in its flight recorder."""
-        if self.world.begin(worker):
-            task = self.world.recorded[worker] = self.world.running[worker]
+        self.world.begin(worker)
+        task = self.world.running.get(worker)
+        # It may have taken it before, as its tray was being emptied.
+        if task is not None and self.world.recorded.get(worker) != task:
+            self.world.recorded[worker] = task
             assert task not in self.begun or self.world.specs[task].retries, "it runs twice"
             self.begun.add(task)
 
@@ -87,7 +90,15 @@ class TrayMachine(RuleBasedStateMachine):
     def kill_task(self, data, grace, is_laid_out):
         laid = {task for tasks in self.world.trays.values() for task in tasks}
         tasks = laid if is_laid_out and laid else self.world.core.book.tasks
-        self.world.say(ev.TaskKillRequested(self._pick(data, tasks), grace))
+        task = self._pick(data, tasks)
+        others = {
+            worker
+            for worker, unheard in self.world.unheard.items()
+            if worker in self.world.running and any(answer.task == task for answer in unheard)
+        }
+        before = set(self.world.killed)
+        self.world.say(ev.TaskKillRequested(task, grace))
+        assert not others & (self.world.killed - before), "another task dies of it"
 
     @precondition(lambda self: self.world.core.book.queue)
     @rule(data=st.data())
@@ -135,6 +146,8 @@ class TrayMachine(RuleBasedStateMachine):
             if said is ev.WorkerBrokeProtocol:
                 left = tuple(self.world.trays.pop(worker, ()))
             args = ("wrote garbage", last, left) if said is ev.WorkerBrokeProtocol else ()
+            if said is not ev.WorkerReady:
+                self.world.deaf.add(worker)
             self.world.say(said(worker, *args))
 
     @precondition(lambda self: self.world.asked & self.world.alive)

@@ -27,6 +27,8 @@ class World(Outside):
         """What those who were asked for their stack have started."""
         self.unheard: dict[int, list[ev.TaskDone]] = {}
         """What workers have answered that went on with what is in their trays."""
+        self.deaf: set[int] = set()
+        """Those of whom nothing is read any more."""
         self.answers: dict[int, list[ev.Command]] = {}
         self.specs: dict[int, ev.TaskSpec] = {}
         self.cancelled: set[int] = set()
@@ -151,6 +153,8 @@ class World(Outside):
     def hear(self, worker: int) -> None:
         """Its answers are read."""
         answers = self.unheard.get(worker, [])
+        if worker in self.deaf:
+            answers.clear()
         while answers:
             self.say(answers.pop(0))
         self.unheard.pop(worker, None)

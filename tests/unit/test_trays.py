@@ -215,6 +215,59 @@ def test_a_task_to_be_killed_that_was_begun_unheard_costs_its_worker():
     assert world.failure(task).kind is FailureKind.KILL_REQUESTED
 
 
+def went_on(world):
+    """A worker has answered a task, and gone on with the next one; neither is known."""
+    for _ in range(30):
+        world.submit(timeout=1.0)
+    work(world, 1, 4)
+    world.begin(1)
+    done = world.running[1]
+    world.run_ahead(1)
+    world.begin(1)
+    return done, world.running[1]
+
+
+def test_nothing_else_dies_of_the_kill_of_a_task_that_is_answered():
+    world = a_world()
+    done, other = went_on(world)
+    world.say(ev.TaskKillRequested(done))
+    assert not world.killed
+    world.hear(1)
+    world.done(1)
+    outcomes = [world.answers[task][0].outcome for task in (done, other)]
+    assert outcomes == [ev.Outcome.RETURNED] * 2
+
+
+def test_nothing_else_dies_of_the_limit_of_a_task_that_is_answered():
+    world = a_world(2)
+    world.exit(2, -9)
+    done, other = went_on(world)
+    world.now += 1.0
+    world.say(ev.TimePassed())
+    assert not world.killed | world.asked
+    world.hear(1)
+    world.done(1)
+    outcomes = [world.answers[task][0].outcome for task in (done, other)]
+    assert outcomes == [ev.Outcome.RETURNED] * 2
+
+
+def test_a_task_with_something_behind_it_runs_into_its_limit_nevertheless():
+    world = a_world()
+    for _ in range(30):
+        world.submit(timeout=1.0)
+    work(world, 1, 4)
+    world.begin(1)
+    task = world.running[1]
+    world.recorded[1] = task
+    world.prompt = True
+    world.noted[1] = task
+    world.pass_time(1.1)
+    assert world.killed == {1}
+    assert world.failure(task).kind is FailureKind.TASK_TIMEOUT
+    world.heal()
+    assert len(settled(world)) == 30
+
+
 def test_a_task_to_be_killed_is_not_run_again_elsewhere():
     world = a_world(2)
     for _ in range(30):
