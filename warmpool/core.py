@@ -277,7 +277,7 @@ class Core(Oversight):
             self._kill(worker, failure)
 
     def _spare(self, worker: Worker) -> bool:
-        """Has it answered, and gone on with what was laid out for it? That is not to die of a limit.
+        """Has it answered, and gone on with what was laid out for it? No limit is to end that.
 
         If so, the answer is there by now, and will be read before this deadline comes up again.
         """
