@@ -87,7 +87,11 @@ class _Tie:
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
-        self.close()
+        # The writing ends are the first: the host may have been killed since it was copied, and
+        # then this is its end.
+        for ends in (self._writing, self._reading):
+            while ends:
+                os.close(ends.pop())
 
 
 class _Server(forkserver.ForkServer):

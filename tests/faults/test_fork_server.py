@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from multiprocessing import forkserver
 
@@ -151,3 +153,35 @@ def test_close_ends_while_a_fork_server_hangs_in_its_preload(
     server = until(lambda: orders.taken_by("preloading"), "the server hangs")
     pool.close()
     processes.wait_gone(server)
+
+
+KILLED_AS_IT_IS_COPIED = """
+import os, signal, sys
+from warmpool import forkservers
+
+tie = forkservers._Tie()
+tie.fasten(int(sys.argv[1]))
+reading, writing = os.pipe()
+let_go = tie.close_after_fork
+
+def late():
+    os.close(writing)
+    os.read(reading, 1)  # Until the host has ended.
+    let_go()
+
+tie.close_after_fork = late
+if os.fork() == 0:
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signals for descriptors")
+def test_a_stopped_server_does_not_outlive_a_host_that_is_killed_while_it_is_copied() -> None:
+    """The copy has the ends of the tie for a moment, and is not to keep the server alive by that."""
+    with subprocess.Popen(["sleep", "600"]) as server:
+        server.send_signal(signal.SIGSTOP)
+        script = [sys.executable, "-c", KILLED_AS_IT_IS_COPIED, str(server.pid)]
+        host = subprocess.run(script, check=False, timeout=BOUND)
+        assert host.returncode == -signal.SIGKILL
+        assert server.wait(BOUND) == -signal.SIGKILL
