@@ -326,7 +326,9 @@ class Core(Oversight):
         book.validate()
         self.ending.validate()
         assert not (book.queue and roster.idle), "a task waits while a worker is idle"
-        assert not (roster.laid and roster.idle), "a task is laid out while a worker is idle"
+        # One tray after the other is emptied for those who have nothing to do.
+        is_shared = roster.recalled or not (roster.laid and roster.idle)
+        assert is_shared, "a task is laid out while a worker is idle"
         held = {w.task: w.id for w in roster.workers.values() if w.task is not None}
         held |= {task: w.id for w in roster.workers.values() for task in w.tray}
         running = {id: task.worker for id, task in book.tasks.items() if task.worker is not None}

@@ -347,6 +347,7 @@ class Staffing(Trays):
                     self._now, worker.id, worker.pid, reason.value, uptime, worker.tasks_done
                 )
             )
+        self._share()
         self._adjust()
         self._wind_down()
         self._refresh_health()

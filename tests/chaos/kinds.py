@@ -58,8 +58,9 @@ _ENDS = {
 _ENDS_TOO = {
     # Its lifeline is among them: a worker that beats often ends itself before it is killed.
     "closes_its_descriptors": frozenset({DIED}),
-    # If its server dies, the kernel hangs it up: it is stopped, and its group an orphan by then.
-    "is_stopped": frozenset({DIED}),
+    # If its server dies, the kernel hangs it up: it is stopped, and its group an orphan by then. And
+    # who was to go on after another fault, or to write down its stack, may be done before its kill.
+    "is_stopped": frozenset({DIED, RIGHT}),
 }
 
 Rng = random.Random

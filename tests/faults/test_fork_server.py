@@ -177,8 +177,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signals for descriptors")
-def test_a_stopped_server_does_not_outlive_a_host_that_is_killed_while_it_is_copied() -> None:
-    """The copy has the ends of the tie for a moment, and is not to keep the server alive by that."""
+def test_a_stopped_server_does_not_outlive_a_host_killed_while_it_is_copied() -> None:
+    """The copy has the ends of the tie for a moment, and is not to keep the server by that."""
     with subprocess.Popen(["sleep", "600"]) as server:
         server.send_signal(signal.SIGSTOP)
         script = [sys.executable, "-c", KILLED_AS_IT_IS_COPIED, str(server.pid)]
