@@ -58,8 +58,8 @@ _ENDS = {
 _ENDS_TOO = {
     # Its lifeline is among them: a worker that beats often ends itself before it is killed.
     "closes_its_descriptors": frozenset({DIED}),
-    # If its server dies, the kernel hangs it up: it is stopped, and its group an orphan by then. And
-    # who was to go on after another fault, or to write down its stack, may be done before its kill.
+    # If its server dies, the kernel hangs it up: it is stopped, and its group an orphan by then.
+    # And whom another fault, or the call for its stack, has go on may be done before its kill.
     "is_stopped": frozenset({DIED, RIGHT}),
 }
 
