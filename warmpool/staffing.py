@@ -39,6 +39,8 @@ _REASONS = {
 
 _OUT_OF_MEMORY = "by the kernel's out-of-memory killer, as its counter says"
 
+_FOR_ANOTHER = "by the pool, for what another task of the same worker had done"
+
 _OUR_DECISIONS = frozenset({FailureKind.UNRESPONSIVE, FailureKind.OUT_OF_MEMORY})
 """Ends of warm workers that are logged: no task's limit tells its owner of them."""
 
@@ -332,9 +334,17 @@ class Staffing(Trays):
 
     def _bury(self, worker: Worker, last_started: int | None = None) -> None:
         while worker.tray:
-            # It was taken as the tray was being emptied, or the answer before it is lost.
-            started = last_started != worker.noted
-            failure = self._failure(FailureKind.DIED, worker, stage="busy", started=started)
+            # It was taken as the tray was being emptied, or its answer is not believed, behind what
+            # another task has written.
+            is_our_kill = worker.reason is not None
+            failure = self._failure(
+                FailureKind.DIED,
+                worker,
+                stage="busy",
+                started=last_started != worker.noted,
+                exitcode=-9 if is_our_kill else None,
+                detail=_FOR_ANOTHER if is_our_kill else None,
+            )
             self._fail_or_rerun(worker.tray.popleft(), failure)
         self._clear_tray(worker)
         self.roster.bury(worker)

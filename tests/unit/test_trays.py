@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.property.world import World
+from warmpool import WorkerDied, tray, wire
 from warmpool import events as ev
-from warmpool import tray, wire
 from warmpool.events import FailureKind
+from warmpool.failures import to_error
 from warmpool.lifecycle import State
 from warmpool.state import Settings
 from warmpool.trays import MOST, PATIENCE
@@ -266,6 +267,20 @@ def test_a_task_with_something_behind_it_runs_into_its_limit_nevertheless():
     assert world.failure(task).kind is FailureKind.TASK_TIMEOUT
     world.heal()
     assert len(settled(world)) == 30
+
+
+def test_who_came_behind_one_that_wrote_garbage_is_told_so():
+    world = a_world()
+    _, behind = went_on(world)
+    world.unheard.clear()
+    left = tuple(world.trays.pop(1))
+    world.say(ev.WorkerBrokeProtocol(1, "wrote garbage", behind, left))
+    world.exit(1, -9, behind)
+    error = to_error(world.failure(behind), "pool")
+    assert isinstance(error, WorkerDied)
+    assert "for what another task of the same worker had done" in str(error)
+    world.heal()
+    assert all(world.answers[task][0].outcome is ev.Outcome.RETURNED for task in left)
 
 
 def test_a_task_to_be_killed_is_not_run_again_elsewhere():
