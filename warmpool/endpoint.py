@@ -115,6 +115,10 @@ class Channel:
             # None, or the host has taken it back in this instant.
             self._was_in_tray = False
             return None
+        if not frame:
+            # Way out: the host is gone, whose descriptors end one after the other; or the task has
+            # shut the tray down, and what was laid out is lost to this worker.
+            leave_with_host()
         kind, task, _ = wire.HEADER.unpack_from(frame)
         return kind, task, frame[wire.HEADER.size :]
 

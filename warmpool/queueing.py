@@ -154,6 +154,7 @@ class Queueing(Sizing):
         if self.phase is CLOSING and not failure.started:
             self._fail(id, Failure(FailureKind.POOL_CLOSED))
         elif self.phase is not CLOSING and task.may_rerun(failure):
+            task.is_withdrawn = False  # Whoever cancelled it was told that it had begun.
             self._enqueue(id, first=not failure.started)
         else:
             self._fail(id, failure)

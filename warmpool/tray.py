@@ -33,6 +33,8 @@ class Tray:
         with contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             undo.callback(theirs.close)
+            for end in (ours, theirs):
+                end.setblocking(False)  # Whatever the application has made the default.
             self.theirs: Connection = Connection(os.dup(theirs.fileno()))
             undo.pop_all()
         self._ours, self._theirs = ours, theirs
@@ -41,6 +43,8 @@ class Tray:
         """Lay a task out; False if there is no room for it."""
         try:
             self._ours.send(wire.header(wire.RUN, task, len(body)) + body, AT_ONCE)
+        except ConnectionError:
+            return False  # The worker has shut it down, which the host's end is part of.
         except OSError as error:
             if error.errno in FOR_THE_MOMENT or error.errno == errno.EMSGSIZE:
                 return False
@@ -50,7 +54,7 @@ class Tray:
     def take_back(self) -> tuple[int, ...]:
         """Empty it; the tasks that were there, in order."""
         tasks = []
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError, ConnectionError):
             while frame := self._theirs.recv(wire.HEADER.size, AT_ONCE):
                 tasks.append(wire.HEADER.unpack_from(frame)[1])
         return tuple(tasks)

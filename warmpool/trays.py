@@ -195,7 +195,8 @@ class Trays(Queueing):
             self._fail(task.spec.id, Failure(FailureKind.POOL_BROKEN, cause=cause))
         else:
             task.was_laid_out = False
-            if task.is_withdrawn and not task.runs:
+            is_withdrawn, task.is_withdrawn = task.is_withdrawn, False
+            if is_withdrawn and not task.runs:
                 self._drop(task.spec.id)
                 return
             self.book.enqueue(task, task.waits_since, first=True)

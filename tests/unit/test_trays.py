@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 
 from tests.property.world import World
-from warmpool import WorkerDied, tray, wire
+from warmpool import WorkerDied, endpoint, tray, wire
 from warmpool import events as ev
 from warmpool.events import FailureKind
 from warmpool.failures import to_error
@@ -348,3 +351,46 @@ def test_a_full_tray_says_so_and_holds_as_many_as_are_ever_laid_out(a_tray):
 def test_an_empty_body_is_a_task_too(a_tray):
     assert a_tray.put(7, b"")
     assert a_tray.take_back() == (7,)
+
+
+@needs_trays
+def test_the_applications_default_timeout_makes_no_tray_wait():
+    socket.setdefaulttimeout(0.01)
+    try:
+        made = tray.Tray()
+    finally:
+        socket.setdefaulttimeout(None)
+    try:
+        assert made.take_back() == ()
+        while made.put(1, b"x" * ev.SMALL):
+            pass
+        assert set(made.take_back()) == {1}
+    finally:
+        made.close()
+
+
+@needs_trays
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])
+def test_a_tray_that_its_worker_has_shut_down_takes_nothing_and_harms_nobody(a_tray, how):
+    with socket.socket(fileno=os.dup(a_tray.theirs.fileno())) as end:
+        end.shutdown(how)
+    assert a_tray.put(1, b"body") is (how == socket.SHUT_WR)
+    assert a_tray.take_back() == ((1,) if how == socket.SHUT_WR else ())
+
+
+@needs_trays
+def test_a_worker_whose_tray_has_ended_leaves_with_its_host(monkeypatch):
+    class Left(BaseException):
+        pass
+
+    def leave():
+        raise Left
+
+    monkeypatch.setattr(endpoint, "leave_with_host", leave)
+    ours, theirs = socket.socketpair()
+    host, worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, worker:
+        channel = endpoint.Channel(theirs, worker)
+        host.close()
+        with pytest.raises(Left):
+            channel.receive()
