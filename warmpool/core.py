@@ -175,7 +175,7 @@ class Core(Oversight):
                     self._fail(id, Failure(FailureKind.POOL_CLOSED, started=True))
                 else:
                     self._drop(id)
-            for id in list(self.roster.laid):
+            for id in sorted(self.roster.laid):
                 self._withdraw_all(self.roster.workers[id])
         if self.phase is OPEN:
             self.ending.phase = DRAINING
@@ -190,7 +190,7 @@ class Core(Oversight):
         self._answer_warm(Failure(FailureKind.POOL_CLOSED))
         for id in list(self.book.queue):
             self._fail(id, Failure(FailureKind.POOL_CLOSED))
-        for id in list(self.roster.laid):
+        for id in sorted(self.roster.laid):
             self._take_back(self.roster.workers[id])
         for worker in self.roster.in_states(WARMING):
             self._kill(worker, None)

@@ -295,10 +295,10 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
     def take_back(self) -> None:
         """Unmake :meth:`handed_over`: the worker has not begun with it, and never will."""
         self._attempts -= 1
-        self._lies = False
         if self._attempts == 0:
             self._pid = self._started = None
-            self._unclaimed = True  # Last: from here on it can be cancelled.
+            self._unclaimed = True  # From here on it can be cancelled without asking,
+        self._lies = False  # and until here by asking: at no moment is it neither.
 
     def note_start(self, at: float) -> None:
         """Note when the run began, of one that was handed over before that."""

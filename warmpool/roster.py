@@ -70,9 +70,9 @@ class Roster:
         # its slot waits for its delay, no other slot is to take its place.
         self.due: dict[int, ev.ExitReason] = {}
         """Warm workers that are to leave as soon as they can be spared, and why."""
-        self.laid: dict[int, None] = {}
+        self.laid: set[int] = set()
         # Invariant: the workers in whose trays something may be that they have not taken.
-        self.recalled: dict[int, None] = {}
+        self.recalled: set[int] = set()
         """Those whose trays are being emptied."""
         self.scheduled: set[int] = set()
         # Invariant: the indices of the slots whose next_start_at is not None.
@@ -262,7 +262,7 @@ class Roster:
         assert worker.task is None
         assert not worker.tray
         del self.workers[worker.id]
-        self.recalled.pop(worker.id, None)
+        self.recalled.discard(worker.id)
         self.unready.discard(worker.id)
         self.slots[worker.slot].worker = None
 

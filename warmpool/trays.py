@@ -69,7 +69,7 @@ class Trays(Queueing):
         if len(roster.slots) > 1:  # Else nobody could do it any sooner.
             worker.tray_at = self._now + PATIENCE
             self._note(worker.tray_at, Owner.TRAY, worker.id)
-        roster.laid[worker.id] = None
+        roster.laid.add(worker.id)
         self._out.append(ev.LayOut(worker.id, tuple(laid)))
 
     def _was_quick(self, worker: Worker, run: float) -> None:
@@ -120,9 +120,15 @@ class Trays(Queueing):
 
     def _on_withdrawn(self, event: ev.TaskWithdrawn) -> None:
         task = self.book.tasks.get(event.task)
-        if task is not None and task.was_laid_out and task.worker is not None:
+        if task is None:
+            return
+        if task.worker is not None and task.was_laid_out:
             task.is_withdrawn = True
             self._take_back(self.roster.workers[task.worker])
+        elif task.worker is None and not task.runs:
+            # It was taken back as its caller asked.
+            self._drop(event.task)
+            self._wind_down()
 
     def _withdraw_all(self, worker: Worker) -> None:
         for id in worker.tray:
@@ -134,14 +140,16 @@ class Trays(Queueing):
         # Also the task that it is believed to have: it may not have come to that.
         if self.settings.lays_out and worker.task is not None:
             self._clear_tray(worker)
-            self.roster.recalled[worker.id] = None
+            self.roster.recalled.add(worker.id)
             self._out.append(ev.TakeBack(worker.id))
 
     def _on_taken_back(self, event: ev.TakenBack) -> None:
         worker = self.roster.workers.get(event.worker)
         if worker is None:
             return  # Its tasks were answered at its end.
-        self.roster.recalled.pop(worker.id, None)
+        if worker.id not in self.roster.recalled:
+            worker.reach = 0  # They did not fit, or the worker has no tray any more.
+        self.roster.recalled.discard(worker.id)
         self._put_all_back(worker, event.tasks)
         # What is left in it the worker has taken: answers are on their way, or it is dying.
         if not worker.tray:
@@ -204,13 +212,13 @@ class Trays(Queueing):
 
     def _clear_tray(self, worker: Worker) -> None:
         worker.tray_at = None
-        self.roster.laid.pop(worker.id, None)
+        self.roster.laid.discard(worker.id)
 
     def _share(self) -> None:
         """One has nothing to do while another has more than it can do at once: take that back."""
         roster = self.roster
         if roster.laid and roster.idle:
-            laid = [roster.workers[id] for id in roster.laid]
+            laid = [roster.workers[id] for id in sorted(roster.laid)]
             self._take_back(max(laid, key=lambda worker: len(worker.tray)))
 
     def _tray_deadline_passed(self, worker: Worker) -> None:

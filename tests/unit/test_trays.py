@@ -203,6 +203,31 @@ def test_withdrawing_drops_what_the_worker_has_not_taken(has_begun):
     assert len(world.answers[task]) == 1
 
 
+def test_what_does_not_fit_is_not_tried_again_with_each_task():
+    world = a_world()
+    for _ in range(200):
+        world.submit()
+    work(world, 1, 20)
+    assert len(laid(world, 1)) > 4
+    some = world.trays[1][-2:]
+    del world.trays[1][-2:]
+    world.say(ev.TakenBack(1, tuple(some)))
+    assert world.core.roster.workers[1].reach == 0
+    while any(world.trays.values()):
+        work(world, 1)
+    assert len(settled(world)) == 200
+
+
+def test_withdrawing_drops_what_was_taken_back_in_the_same_moment():
+    world = a_world()
+    for _ in range(30):
+        world.submit()
+    task = next(iter(world.core.book.queue))
+    world.say(ev.TaskWithdrawn(task))
+    assert world.answers[task] == [ev.DropTask(task)]
+    assert world.say(ev.TaskWithdrawn(task)) == []
+
+
 def test_a_task_to_be_killed_that_was_begun_unheard_costs_its_worker():
     world = a_world()
     for _ in range(30):
@@ -334,6 +359,7 @@ def test_what_is_put_in_comes_out_once_in_order_on_either_side(a_tray):
         frame = end.read(1 << 16)
     assert wire.HEADER.unpack_from(frame) == (wire.RUN, 1, ev.SMALL)
     assert frame[wire.HEADER.size :] == b"x" * ev.SMALL
+    assert len(frame) <= endpoint.LONGEST_LAID_OUT, "a worker would get but a part of it"
     assert a_tray.take_back() == (2, 3, 4, 5)
     assert a_tray.take_back() == ()
 
