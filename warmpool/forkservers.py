@@ -81,15 +81,17 @@ class _Tie:
 
     def close(self) -> None:
         """Let go of it. The reading ends are the first, so nobody is killed."""
-        for ends in (self._reading, self._writing):
-            while ends:
-                os.close(ends.pop())
+        self._close(self._reading, self._writing)
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""
         # The writing ends are the first: the host may have been killed since it was copied, and
         # then this is its end.
-        for ends in (self._writing, self._reading):
+        self._close(self._writing, self._reading)
+
+    @staticmethod
+    def _close(*in_order: list[int]) -> None:
+        for ends in in_order:
             while ends:
                 os.close(ends.pop())
 
