@@ -15,7 +15,7 @@ from tests.helpers import processes, tasks
 from tests.helpers.gate import hold
 from tests.helpers.waiting import BOUND, until
 from warmpool import PoolClosed, WorkerDied, WorkerUnresponsive, tray
-from warmpool.fleet import Fleet
+from warmpool.dispatching import Dispatcher
 
 pytestmark = pytest.mark.skipif(not tray.AVAILABLE, reason="there are no trays here")
 
@@ -23,29 +23,22 @@ MANY = 3000
 
 
 class Watched:
-    """How many tasks were laid out, and taken back."""
+    """How many tasks were laid out for a worker that had another one."""
 
     def __init__(self):
         self.laid = 0
-        self.taken_back = 0
 
 
 @pytest.fixture
 def watched(monkeypatch):
     watched = Watched()
-    lay_out, empty_tray = Fleet.lay_out, Fleet.empty_tray
+    lay_out = Dispatcher._lay_out
 
-    def counting(fleet, *args):
-        watched.laid += 1
-        return lay_out(fleet, *args)
+    def counting(dispatcher, command):
+        watched.laid += len(command.tasks)
+        lay_out(dispatcher, command)
 
-    def noting(fleet, *args):
-        tasks = empty_tray(fleet, *args)
-        watched.taken_back += len(tasks)
-        return tasks
-
-    monkeypatch.setattr(Fleet, "lay_out", counting)
-    monkeypatch.setattr(Fleet, "empty_tray", noting)
+    monkeypatch.setattr(Dispatcher, "_lay_out", counting)
     return watched
 
 
