@@ -54,7 +54,7 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
     _ended: float | None = None
     _pid: int | None = None
     _attempts = 0
-    _lies = False
+    lies = False
     # Invariant: True if it was laid out for its worker, which may have begun with it since.
     _verdict: Verdict | None = None
 
@@ -150,7 +150,7 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
 
     def _withdraw(self) -> bool:
         # Who has it, the worker or its tray, is for the kernel to say: see warmpool.tray.
-        if not self._lies or self._outcome is not None or not may_wait():
+        if not self.lies or self._outcome is not None or not may_wait():
             return False
         self._control.withdraw(self._task)
         return self.cancelled()
@@ -289,7 +289,7 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
         self._pid, self._started = pid, now
         self._attempts += 1
         if lies:
-            self._lies = True
+            self.lies = True
         return True
 
     def take_back(self) -> None:
@@ -298,7 +298,7 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
         if self._attempts == 0:
             self._pid = self._started = None
             self._unclaimed = True  # From here on it can be cancelled without asking,
-        self._lies = False  # and until here by asking: at no moment is it neither.
+        self.lies = False  # and until here by asking: at no moment is it neither.
 
     def note_start(self, at: float) -> None:
         """Note when the run began, of one that was handed over before that."""

@@ -59,8 +59,10 @@ class Settler:
     def take_back(self, tasks: Iterable[int]) -> None:
         """Note that the worker that was to have them has not begun with them, and never will."""
         for task in tasks:
-            # One whose worker was killed may have been answered at once.
-            if (submission := self._submissions.get(task)) is not None:
+            # One whose worker was killed may have been answered at once. And one that was sent to
+            # an idle worker, and lay in its tray for want of another way, has had its attempt.
+            submission = self._submissions.get(task)
+            if submission is not None and submission.future.lies:
                 submission.future.take_back()
 
     def settle(self, command: ev.SettleTask) -> None:

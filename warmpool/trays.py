@@ -186,7 +186,8 @@ class Trays(Queueing):
         assert worker.task is not None
         task = self.book.tasks[worker.task]
         worker.task = worker.soft_at = worker.deadline = None
-        task.runs -= 1
+        if task.was_laid_out:
+            task.runs -= 1
         waits = self.ledger.waits
         waits.count -= 1
         waits.seconds -= task.started_at - task.waits_since

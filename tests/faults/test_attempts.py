@@ -20,15 +20,23 @@ from warmpool import (
     WarmPool,
     WorkerDied,
 )
+from warmpool.lending import Lender
 
 MakePool = Callable[..., WarmPool]
 
 # ------------------------------------------------------------------------------- running once
 
 
+@pytest.mark.parametrize("way", ["by a lease", "by the supervisor"])
 def test_a_task_that_never_started_is_run_elsewhere(
-    make_pool: MakePool, start_method: str, tmp_path: Path
+    make_pool: MakePool,
+    start_method: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
 ) -> None:
+    if way == "by the supervisor":
+        monkeypatch.setattr(Lender, "take", lambda _lender, _submission: False)
     pool = make_pool(1)
     for round_ in range(8):
         pid = pool.submit(tasks.own_pid).result(BOUND)

@@ -148,7 +148,7 @@ def test_a_task_that_was_taken_back_from_a_worker_believed_to_have_it_counts_as_
     # In the tray of the worker, which has not come to it.
     world.say(ev.TakenBack(2, tuple(world.trays.pop(2))))
     again = world.core.book.tasks[task]
-    assert (again.runs, again.worker is None) == (1, False)
+    assert (again.runs, again.worker is None) == (2, False), "it was sent twice"
     assert world.core.ledger.waits.count == 1
     world.heal()
     assert settled(world) == {task}
