@@ -11,20 +11,58 @@ not see to that. What happens before any code of the user's is in :mod:`warmpool
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import select
 import signal
-import threading
-import weakref
-from multiprocessing import util
+import socket
 from multiprocessing.connection import Connection
 
 from warmpool import early, parts, payload, wire
-from warmpool.endpoint import Channel, leave_with_host, take_over
+from warmpool.endpoint import Channel, as_socket, leave_with_host, take_over
 from warmpool.interruptions import Interruptions
 from warmpool.recorder import INTERRUPT_SIGNAL, Recorder
 from warmpool.title import Title
+
+
+class Terms:
+    """What all workers of a pool have in common.
+
+    Attributes:
+        pool: The pool's name.
+        heartbeat_intervals: Seconds between two heartbeats, with tasks and without.
+        pickler: The pool's.
+        log_level: From it on, what is logged here is forwarded; None: nothing.
+        has_tray: Whether each has a tray.
+        interpreter: Whether each is an interpreter of its own (``spawn``), which ends like any.
+    """
+
+    __slots__ = (
+        "has_tray",
+        "heartbeat_intervals",
+        "interpreter",
+        "log_level",
+        "pickler",
+        "pool",
+    )
+
+    def __init__(
+        self,
+        pool: str,
+        heartbeat_intervals: tuple[float, float],
+        pickler: str = "pickle",
+        log_level: int | None = None,
+        *,
+        has_tray: bool = False,
+        interpreter: bool = False,
+    ) -> None:
+        self.pool = pool
+        self.heartbeat_intervals = heartbeat_intervals
+        self.pickler = pickler
+        self.log_level = log_level
+        self.has_tray = has_tray
+        self.interpreter = interpreter
 
 
 class Endpoints:
@@ -34,59 +72,67 @@ class Endpoints:
     write exceeds a pipe's buffer and the child dies before reading it (cpython#118981).
 
     Attributes:
+        terms: What it has in common with the pool's other workers.
+        worker: Its number.
+        early: Its lifeline and flight recorder. Unpickled first of all.
         data: Its end of the data channel.
         tray: Its end of its tray, if it has one.
-        early: Its lifeline and flight recorder. Unpickled first of all.
-        heartbeat_intervals: Seconds between two heartbeats, with tasks and without.
-        preload: What is to be preloaded here, pickled; None: nothing.
         inherited: Descriptors that the pickled initializer refers to (queues, locks).
-        pickler: The pool's.
-        title: What the title of the process begins with.
-        log_level: From it on, what is logged here is forwarded; None: nothing.
-        copied: Whether this process is a copy of the host (``fork``), with the host's handlers
-            and hooks.
-        interpreter: Whether the process is an interpreter of its own (``spawn``), which ends like
-            any.
+        preload: What is to be preloaded here, pickled; None: nothing.
     """
 
-    __slots__ = (
-        "copied",
-        "data",
-        "early",
-        "heartbeat_intervals",
-        "inherited",
-        "interpreter",
-        "log_level",
-        "pickler",
-        "preload",
-        "title",
-        "tray",
-    )
+    __slots__ = ("data", "early", "inherited", "preload", "terms", "tray", "worker")
 
     def __init__(
         self,
+        terms: Terms,
+        worker: int,
         early: early.Early | None,
-        data: Connection,
-        heartbeat_intervals: tuple[float, float],
+        data: Connection | socket.socket,
+        tray: Connection | socket.socket | None = None,
         inherited: tuple[payload.Descriptor, ...] = (),
-        pickler: str = "pickle",
-        title: str = "warmpool",
-        log_level: int | None = None,
-        *,
-        copied: bool = False,
-        interpreter: bool = False,
     ) -> None:
+        self.terms = terms
+        self.worker = worker
         self.early = early
         self.data = data
-        self.tray: Connection | None = None
-        self.heartbeat_intervals = heartbeat_intervals
-        self.preload: bytes | None = None
+        self.tray = tray
         self.inherited = inherited
-        self.pickler = pickler
-        self.title = title
-        self.log_level = log_level
-        self.copied = copied
-        self.interpreter = interpreter
+        self.preload: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """The process's, for ``multiprocessing``."""
+        return f"{self.terms.pool}-{self.worker}"
+
+    @property
+    def descriptors(self) -> list[int]:
+        """In the host: what :meth:`take_up` takes."""
+        assert self.early is not None
+        ends = [self.data] if self.tray is None else [self.data, self.tray]
+        return [
+            *self.early.descriptors,
+            *(end.fileno() for end in ends),
+            *(descriptor.detach() for descriptor in self.inherited),
+        ]
+
+    @classmethod
+    def take_up(
+        cls, terms: Terms, worker: int, installed: early.Installed, descriptors: list[int]
+    ) -> Endpoints:
+        """In a fork that is to be a worker: what descriptors that were sent are.
+
+        Args:
+            terms: The pool's.
+            worker: Its number.
+            installed: What the process has had installed that forked it.
+            descriptors: In the order of the attribute.
+        """
+        lifeline, recorder, data, *others = descriptors
+        installed.exchange(lifeline, recorder)
+        tray = as_socket(others.pop(0), socket.SOCK_SEQPACKET) if terms.has_tray else None
+        inherited = tuple(map(payload.Descriptor, others))
+        return cls(terms, worker, None, as_socket(data), tray, inherited)
 
 
 class Inherited:
@@ -110,33 +156,31 @@ def main(endpoints: Endpoints, inherited: Inherited | None = None) -> None:
         endpoints: Its own ends, and options.
         inherited: What it has to run. None: it comes over the data channel.
     """
-    if endpoints.copied:
-        _drop_inherited_state()
+    terms = endpoints.terms
     installed = early.installed()
     recorder = installed.recorder
-    title = Title(endpoints.title)
-    threading.Thread(
-        target=_follow_host,
-        args=(installed.lifeline, recorder, endpoints.heartbeat_intervals, title),
-        name="warmpool-control",
-        daemon=True,
-    ).start()
+    title = Title(f"warmpool: {terms.pool} {endpoints.worker}")
+    # Not a threading.Thread, whose start takes half a millisecond in a process that has just been
+    # forked. Nobody waits for it, and it calls nothing that asks for the current thread.
+    _thread.start_new_thread(
+        _follow_host, (installed.lifeline, recorder, terms.heartbeat_intervals, title)
+    )
     global _pid
     _pid = os.getpid()
     tray = None if endpoints.tray is None else take_over(endpoints.tray)
     channel = Channel(take_over(endpoints.data), tray)
     interruptions = Interruptions(recorder, title)  # Before a task can come.
-    if endpoints.log_level is not None:
-        _forward_logs(endpoints.log_level, channel, interruptions, title)
+    if terms.log_level is not None:
+        _forward_logs(terms.log_level, channel, interruptions, title)
     channel.send(wire.HELLO, 0, b"")
     if _initialize(channel, endpoints, inherited):
         title.stage = "idle"
         channel.send(wire.READY, 0, b"")
-        _serve(channel, recorder, payload.dumper(endpoints.pickler), interruptions)
+        _serve(channel, recorder, payload.dumper(terms.pickler), interruptions)
     title.stage = "stopping"
     # Way out: told to stop, or the initializer raised. Multiprocessing runs the Finalize hooks
     # and waits for non-daemonic threads and children; the supervisor's grace bounds that.
-    if not endpoints.interpreter:
+    if not terms.interpreter:
         # Only an interpreter of its own runs these by itself.
         atexit._run_exitfuncs()
 
@@ -152,35 +196,13 @@ def _forward_logs(level: int, channel: Channel, interruptions: Interruptions, ti
     ).install()
 
 
-def _drop_inherited_state() -> None:
-    # The host's Python-level handlers (an arbiter's SIGTERM, say) must not run in its workers,
-    # nor its hooks at exit.
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    forget_hooks_at_exit()
-
-
-def forget_hooks_at_exit() -> None:
-    """Run none at the end that was set until now, in a process that this is a copy of."""
-    atexit._clear()
-    # One of them is multiprocessing's, which runs Finalize hooks: from 3.13 on the only one to.
-    atexit.register(util._exit_function)  # type: ignore[attr-defined]
-    # weakref's would be set again by the first finalizer that is made here, and run all of them.
-    registry = getattr(weakref.finalize, "_registry", {})
-    for finalizer in registry.values():
-        finalizer.atexit = False
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
-
-
 def _follow_host(
-    lifeline: Connection, recorder: Recorder, intervals: tuple[float, float], title: Title
+    lifeline: int, recorder: Recorder, intervals: tuple[float, float], title: Title
 ) -> None:
     # Else the kernel may have this thread take it, and a system call of the main thread goes on.
     signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT_SIGNAL})
     poll = select.poll()
-    poll.register(lifeline.fileno(), 0)  # Its end is always reported.
+    poll.register(lifeline, 0)  # Its end is always reported.
     interval, idle_interval = intervals
     pause, last, stage = interval, 0, ""
     while not poll.poll(pause * 1e3):

@@ -7,7 +7,7 @@ import signal
 import socket
 from typing import Any, NoReturn
 
-from warmpool import child, forker, mending
+from warmpool import child, early, forker, mending
 
 
 def live(link: socket.socket, inherited: child.Inherited, mask: set[Any]) -> NoReturn:
@@ -25,9 +25,9 @@ def live(link: socket.socket, inherited: child.Inherited, mask: set[Any]) -> NoR
         _drop_handlers()
         # Of its own: what a terminal sends to the foreground group is meant for the host.
         os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Workers unblock SIGINT once they ignore it.
-        forker.Forker(link, mask | {signal.SIGINT}).serve()
+        # SIGINT is unblocked once it is ignored.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGINT})
+        forker.Forker(link, early.placeholder()).serve()
         return 0
 
     # Way out: nobody waits for workers any more. Or an error of ours: the next start finds out.

@@ -12,7 +12,10 @@
 * It has ``faulthandler`` write stacks into the flight recorder: of a crash, and whenever the host
   asks by a signal. Both work with the GIL held.
 
-All of that happens when :class:`Early` is unpickled, the first of a worker's arguments.
+All of that happens when :class:`Early` is unpickled, the first of a worker's arguments. A process
+that forks workers has done it for them, but for what must be each one's own: see
+:meth:`Installed.exchange`. What a new process costs is mostly the pages that it has to copy, and it
+has to copy whatever it touches.
 """
 
 from __future__ import annotations
@@ -32,20 +35,59 @@ _installed: list[Installed] = []
 
 
 class Installed:
-    """What the rest of the worker needs of it."""
+    """What the rest of the worker needs of it.
 
-    __slots__ = ("_stacks", "lifeline", "recorder")
+    Args:
+        lifeline: The worker's end.
+        stacks: Where its fault handler writes.
+        record: Its view of the flight recorder; None in what is none itself.
+    """
 
-    def __init__(self, lifeline: Connection, recorder: recorder.Recorder, stacks: int) -> None:
+    __slots__ = ("_recorder", "_stacks", "lifeline")
+
+    def __init__(self, lifeline: int, stacks: int, record: recorder.Recorder | None) -> None:
         self.lifeline = lifeline
-        self.recorder = recorder
         self._stacks = stacks
+        self._recorder = record
 
-    def close_after_fork(self) -> None:
-        """In a fork of this process that is to be a worker: it gets its own."""
-        for close in (self.lifeline.close, self.recorder.close, lambda: os.close(self._stacks)):
-            with contextlib.suppress(OSError):  # Code of the user's may have closed it.
-                close()
+    @property
+    def recorder(self) -> recorder.Recorder:
+        """The worker's own."""
+        assert self._recorder is not None
+        return self._recorder
+
+    def pass_on(self) -> None:
+        """Have forks of this process inherit it, for :meth:`exchange`."""
+        # Once more: code of the user's has run since.
+        _ignore_the_terminal()
+        _write_stacks(self._stacks)
+        global _stacks_are_passed_on
+        _stacks_are_passed_on = True
+
+    def exchange(self, lifeline: int, descriptor: int) -> None:
+        """In such a fork, which is to be a worker: have its own.
+
+        Args:
+            lifeline: The worker's end.
+            descriptor: The flight recorder's.
+        """
+        global _stacks_are_passed_on
+        _stacks_are_passed_on = False
+        os.setpgid(0, 0)
+        if self._recorder is not None:
+            self._recorder.close()
+        # To the same numbers: the fault handler need not be told.
+        for new, number in ((lifeline, self.lifeline), (descriptor, self._stacks)):
+            os.dup2(new, number, inheritable=False)
+            os.close(new)
+        with contextlib.suppress(OSError):
+            _die_with_the_host(self.lifeline)
+        self._recorder = recorder.Recorder(self._stacks)
+        self._recorder.note_stacks_to_be_had()
+        _installed[:] = [self]
+
+
+_stacks_are_passed_on = False
 
 
 class Early:
@@ -59,6 +101,11 @@ class Early:
     def __init__(self, lifeline: Connection, recorder: payload.Descriptor) -> None:
         self._lifeline = lifeline
         self._recorder = recorder
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """In the host: what :meth:`Installed.exchange` takes."""
+        return self._lifeline.fileno(), self._recorder.detach()
 
     def tie(self, pid: int) -> None:
         """In the host: tie a process that has not come to that yet, and may be stopped before."""
@@ -76,17 +123,31 @@ def installed() -> Installed:
 
 def _install(lifeline: Connection, descriptor: payload.Descriptor) -> None:
     os.setpgid(0, 0)
+    _ignore_the_terminal()
+    # A number of its own, that no finalizer closes.
+    end = os.dup(lifeline.fileno())
+    lifeline.close()
+    with contextlib.suppress(OSError):
+        _die_with_the_host(end)
+    number = descriptor.detach()
+    os.set_inheritable(number, False)
+    _write_stacks(number)
+    # Until here that signal would have ended the process.
+    record = recorder.Recorder(number)
+    record.note_stacks_to_be_had()
+    _installed[:] = [Installed(end, number, record)]
+
+
+def placeholder() -> Installed:
+    """For a process that is to fork workers and is not started as one."""
+    lifeline, stacks = (os.open(os.devnull, os.O_WRONLY) for _ in range(2))
+    return Installed(lifeline, stacks, None)
+
+
+def _ignore_the_terminal() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _let_go_of_the_terminal()
-    os.set_inheritable(lifeline.fileno(), False)
-    with contextlib.suppress(OSError):
-        _die_with_the_host(lifeline.fileno())
-    number = descriptor.detach()
-    os.set_inheritable(number, False)
-    record = recorder.Recorder(number)
-    _write_stacks(number, record)
-    _installed[:] = [Installed(lifeline, record, number)]
 
 
 def _let_go_of_the_terminal() -> None:
@@ -125,16 +186,14 @@ def kill_at_end_of(lifeline: int, whom: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _write_stacks(descriptor: int, record: recorder.Recorder) -> None:
-    os.lseek(descriptor, recorder.STACK_AT, os.SEEK_SET)
+def _write_stacks(descriptor: int) -> None:
     faulthandler.enable(descriptor)
     faulthandler.register(recorder.STACK_SIGNAL, descriptor, chain=False)
-    # Until here that signal would have ended the process.
-    record.note_stacks_to_be_had()
     # What a task forks is not the worker: it shares the descriptor, and its crash is its own.
     os.register_at_fork(after_in_child=_write_no_stacks)
 
 
 def _write_no_stacks() -> None:
-    faulthandler.disable()
-    faulthandler.unregister(recorder.STACK_SIGNAL)
+    if not _stacks_are_passed_on:
+        faulthandler.disable()
+        faulthandler.unregister(recorder.STACK_SIGNAL)

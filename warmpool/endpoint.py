@@ -38,10 +38,18 @@ def leave_with_host() -> NoReturn:
     os._exit(1)
 
 
-def take_over(end: Connection) -> socket.socket:
-    """The same end, as a socket, in a descriptor of its own."""
-    made = socket.socket(fileno=os.dup(end.fileno()))
+def as_socket(descriptor: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """The end that has this descriptor, as a socket, which waits."""
+    made = socket.socket(socket.AF_UNIX, kind, 0, descriptor)
     made.settimeout(None)  # Whatever __main__ has made the default.
+    return made
+
+
+def take_over(end: Connection | socket.socket) -> socket.socket:
+    """The same end, as a socket, in a descriptor of its own."""
+    if isinstance(end, socket.socket):
+        return end
+    made = as_socket(os.dup(end.fileno()))
     end.close()
     return made
 

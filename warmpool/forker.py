@@ -1,13 +1,24 @@
 """What runs in a process that forks workers on request: a zygote, or a template.
 
-It reads requests from its link, one after the other: a length, a pickled process object, and the
-descriptors that go with it. The first of these is a socket that takes the new worker's pid with a
-pidfd, or the negative of an error's number, and later the exit status. Each way out is marked
-``# Way out:``.
+It reads requests from its link, one after the other: a worker's number, that which
+``multiprocessing`` has given to its process, and its descriptors. What workers have in common comes
+once, and again when it has changed: a pickled process object, the model. The first descriptor
+is a socket that takes the new worker's pid with a pidfd, or the negative of an error's number, and
+later the exit status.
+
+A template is one fork ahead: a spare waits to be told which worker it is, as far on its way as it
+can be without that. Half of a start, and all that depends on how large the template is, is over
+before it is asked for. The spare is no worker, and runs nothing of the user's but hooks of forks.
+
+Here a page counts for more than a call. Each that this process or a worker is the first to write to
+after a fork is copied, and a reference to an object is a write to its page; a start consists of
+little else. So whatever can be done once, before, is. Each way out is marked ``# Way out:``.
 """
 
 from __future__ import annotations
 
+import array
+import atexit
 import contextlib
 import errno
 import os
@@ -18,38 +29,95 @@ import socket
 import struct
 import sys
 import traceback
+import weakref
 from collections.abc import Callable
+from multiprocessing import context, util
 from typing import Any, NoReturn
 
-from warmpool import child
+from warmpool import child, early
 
-HEADER = "!I"
-_HEADER = struct.Struct(HEADER)
+REQUEST = struct.Struct("=QQI")
+"""The worker's number, its process's, and how many bytes of a model follow; none: it is known."""
+_ORDER = struct.Struct("=QQ")
+"""What of that a fork is told."""
 NUMBER = struct.Struct("=q")
+NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
+"""Nobody is to die of another's end, whatever SIGPIPE does to this process."""
+_CLOSED_BY_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _DESCRIPTORS_AT_MOST = 250
+_ROOM = socket.CMSG_SPACE(_DESCRIPTORS_AT_MOST * array.array("i").itemsize)
 _CHUNK = 1 << 18
 """Bytes received at once: room for them is made before they come."""
+_LOOK_EVERY = 0.01
+"""Seconds between two looks after workers that have no pidfd."""
 
 inherited: child.Inherited | None = None
 """What workers of this process have without its being sent to them, if they do."""
-
-_handed: list[int] = []
-
-
-class Handed:
-    """A descriptor in a pickled process object, by its place among those handed over."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-
-    def detach(self) -> int:
-        """The number here."""
-        return _handed[self._index]
 
 
 def worker(endpoints: child.Endpoints) -> None:
     """The target of a worker's process."""
     child.main(endpoints, inherited)
+
+
+class Worker(context.ForkProcess):
+    """A worker's process object, inside the worker.
+
+    In the process that forks, it is the model: each fork makes its own of it.
+
+    Attributes:
+        orders: Where it hears which worker it is.
+        installed: What it exchanges for its own.
+        stdin: What is to be read there.
+    """
+
+    orders: socket.socket
+    installed: early.Installed
+    stdin: Any
+
+    @classmethod
+    def model(cls, state: dict[str, Any]) -> Worker:
+        """A process object as the host has it, but of this class."""
+        made = cls.__new__(cls)
+        made.__dict__.update(state)
+        return made
+
+    def run(self) -> None:
+        order, ends, is_complete = _receive(self.orders, _ORDER.size)
+        os.close(self.orders.detach())
+        if not order or not is_complete:
+            # Way out: nobody needs this fork any more, or it cannot be a worker for want of
+            # descriptors, of which it then dies, as the host will see it.
+            os._exit(1)
+        number, process = _ORDER.unpack(order)
+        terms: child.Terms = self.__dict__["_args"][0]
+        endpoints = child.Endpoints.take_up(terms, number, self.installed, ends)
+        self.name = endpoints.name
+        self._identity = (*self._identity[:-1], process)
+        self._args = (endpoints,)
+        sys.stdin = self.stdin
+        super().run()
+
+
+class Fork:
+    """A fork, in the process that has made it: it waits to be told which worker it is."""
+
+    def __init__(self, pid: int, orders: socket.socket) -> None:
+        self.pid = pid
+        self._orders = orders
+
+    def tell(self, order: bytes, ends: list[int]) -> bool:
+        """Tell it, once; False if it is dead."""
+        try:
+            with self._orders:
+                socket.send_fds(self._orders, [order], ends, NO_SIGNAL)
+        except BrokenPipeError:
+            return False
+        return True
+
+    def dismiss(self) -> None:
+        """Have it end."""
+        self._orders.close()
 
 
 def end_with(function: Callable[[], int]) -> NoReturn:
@@ -78,103 +146,135 @@ def fork_on_trial() -> None:
     os.waitpid(pid, 0)
 
 
+def _forget_hooks_at_exit() -> None:
+    # As after any fork, a worker runs the hooks at exit that it has set itself. Else the first to
+    # leave would delete the preload's temporary files, which all share. This process runs none.
+    atexit._clear()
+    # One of them is multiprocessing's, which runs Finalize hooks: from 3.13 on the only one to.
+    atexit.register(util._exit_function)  # type: ignore[attr-defined]
+    # weakref's would be set again by the first finalizer that is made, and run all of them.
+    registry = getattr(weakref.finalize, "_registry", {})
+    for finalizer in registry.values():
+        finalizer.atexit = False
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+
+
 class Forker:
     """Forks and collects.
 
     Args:
         link: Its end.
-        mask: The signals that workers are to have blocked.
-        release: Called in each worker: lets go of what only this process is to have.
+        installed: What each worker exchanges for its own.
+        is_ahead: Whether there is to be a spare.
     """
 
     def __init__(
-        self, link: socket.socket, mask: set[Any], release: Callable[[], None] = lambda: None
+        self, link: socket.socket, installed: early.Installed, *, is_ahead: bool = False
     ) -> None:
         self._link = link
-        self._mask = mask
-        self._release = release
-        self._statuses: dict[int, socket.socket] = {}
-        # Invariant: where the exit status of each living worker goes.
-        self._dispositions = {
-            signal.SIGPIPE: signal.signal(signal.SIGPIPE, signal.SIG_IGN),
-            signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda *_: None),
-        }
-        self._deaths, self._wakeup = os.pipe()
-        os.set_blocking(self._deaths, False)
-        os.set_blocking(self._wakeup, False)
-        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
-        mine = {signal.SIGINT, signal.SIGCHLD, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask - mine)
+        self._installed = installed
+        self._is_ahead = is_ahead
+        self._model: Worker | None = None
+        self._spare: Fork | None = None
+        self._answers: dict[int, int] = {}
+        # Invariant: where the exit status of each living worker goes, by its pid.
+        self._watches: dict[int, int] = {}
+        # Invariant: pidfds of those of them that have one here, and of the spare, by their pids.
+        # No selector: with epoll a worker would hold a copy of it.
+        self._ready = select.poll()
+        self._ready.register(link, select.POLLIN)
+        _forget_hooks_at_exit()
+        installed.pass_on()
+        util._close_stdin()  # type: ignore[attr-defined]
+        # Who ignores SIGCHLD gets no exit statuses, and somebody's handler might collect them.
+        self._dispositions = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL)}
+        if not NO_SIGNAL:
+            before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            self._dispositions[signal.SIGPIPE] = before
+        if self._dispositions[signal.SIGCHLD] is signal.SIG_DFL:
+            del self._dispositions[signal.SIGCHLD]
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        self._blocks = mask & {signal.SIGTERM}
 
     def serve(self) -> None:
         """Fork until the link ends, and collect until the last worker has."""
-        # No selector: with epoll a worker would hold a copy of it.
-        ready = select.poll()
-        ready.register(self._link, select.POLLIN)
-        ready.register(self._deaths, select.POLLIN)
+        link = self._link.fileno()
         asked = True
-        while asked or self._statuses:
-            for descriptor, _ in ready.poll():
-                if descriptor == self._deaths:
-                    self._collect()
-                elif not self._answer():
-                    asked = False
-                    ready.unregister(self._link)
+        while asked or self._answers:
+            # Some may have no pidfd: see _watch().
+            children = len(self._answers) + (self._spare is not None)
+            pause = _LOOK_EVERY * 1e3 if len(self._watches) < children else None
+            ready = [descriptor for descriptor, _ in self._ready.poll(pause)]
+            if ready != [link]:
+                self._collect()
+            if link in ready:
+                asked = self._answer()
+                if asked:
+                    self._get_ahead()
+                else:
+                    self._ready.unregister(link)
+                    self._dismiss_spare()
+
+    # ------------------------------------------------------------------ their ends
 
     def _collect(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._deaths, 1 << 16)
-        with contextlib.suppress(ChildProcessError):
+        try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
-                    break
+                    return
                 # Or somebody's, who starts processes in a hook of forks.
-                if (writing := self._statuses.pop(pid, None)) is not None:
-                    with writing:
-                        _tell(writing, os.waitstatus_to_exitcode(status))
+                if pid in self._answers:
+                    _tell(self._answers[pid], os.waitstatus_to_exitcode(status))
+                self._let_go(pid)
+        except ChildProcessError:
+            # Had such a hook collected ours, their pidfds would have this loop turn for ever.
+            for pid in [*self._answers, *self._watches]:
+                self._let_go(pid)
+
+    def _let_go(self, pid: int) -> None:
+        if (answers := self._answers.pop(pid, None)) is not None:
+            os.close(answers)
+        if (watch := self._watches.pop(pid, None)) is not None:
+            self._ready.unregister(watch)
+            os.close(watch)
+        if self._spare is not None and self._spare.pid == pid:
+            self._dismiss_spare()
+
+    # ------------------------------------------------------------------ requests
 
     def _answer(self) -> bool:
         """Do as the next request says; False if there is none to come."""
-        header, descriptors, flags, _ = socket.recv_fds(
-            self._link, _HEADER.size, _DESCRIPTORS_AT_MOST
-        )
-        header += self._receive(_HEADER.size - len(header))
-        size = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else 0
-        body = self._receive(size)
-        if len(header) < _HEADER.size or len(body) < size:
+        head, descriptors, is_complete = _receive(self._link, REQUEST.size)
+        if len(head) < REQUEST.size:
+            head += self._receive(REQUEST.size - len(head))
+        size = REQUEST.unpack(head)[-1] if len(head) == REQUEST.size else 1
+        model = self._receive(size) if size else b""
+        if len(model) < size:
             # Half a request: the host died in the middle. The workers that are left may be here
             # for long.
             for descriptor in descriptors:
                 os.close(descriptor)
             return False
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
+        if model:
+            self._dismiss_spare()
+            self._model = pickle.loads(model)
         if not descriptors:
-            return True  # No descriptor left here. The host sees the end of the status's socket.
-        status, *others = descriptors
-        answers = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=status)
-        if flags & socket.MSG_CTRUNC:
-            # Not enough left for all of them.
-            _tell(answers, -errno.EMFILE)
-            answers.close()
-            for descriptor in others:
-                os.close(descriptor)
-            return True
-        parent, *handed = others
+            return True  # No descriptor left here. The host sees the end of the answers' socket.
+        answers, *ends = descriptors
         try:
-            pid = os.fork()
+            if not is_complete:
+                raise OSError(errno.EMFILE, "not enough left for all of them")
+            pid = self._fork_for(head[: _ORDER.size], answers, ends)
         except OSError as error:
             # No process left, say: that is one failed start.
             _tell(answers, -(error.errno or 1))
-            answers.close()
+            os.close(answers)
         else:
-            if pid == 0:
-                # Way out: the worker's, with what multiprocessing makes of its end.
-                end_with(lambda: self._be_a_worker(body, answers, parent, handed))
-            self._statuses[pid] = answers
-            _tell_of_birth(answers, pid)
-        for descriptor in (parent, *handed):
+            self._answers[pid] = answers
+            watch = self._watches.get(pid)
+            _tell(answers, pid, *(() if watch is None else (watch,)))
+        for descriptor in ends:
             os.close(descriptor)
         return True
 
@@ -186,44 +286,100 @@ class Forker:
             size -= len(part)
         return b"".join(parts)
 
-    def _be_a_worker(
-        self, body: bytes, answers: socket.socket, parent: int, handed: list[int]
-    ) -> int:
-        signal.set_wakeup_fd(-1)
+    # ------------------------------------------------------------------ forks
+
+    def _get_ahead(self) -> None:
+        if self._is_ahead and self._spare is None and self._model is not None:
+            # If there is no process left, the next request tries again, and is told.
+            with contextlib.suppress(OSError):
+                self._spare = self._fork()
+
+    def _dismiss_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.dismiss()
+
+    def _fork_for(self, order: bytes, answers: int, ends: list[int]) -> int:
+        """The pid of a fork that has been told that order.
+
+        Raises:
+            OSError: There is none to be had.
+        """
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.tell(order, ends):
+            return spare.pid
+        # The copies that it inherits of these are not for it.
+        fork = self._fork(answers, *ends)
+        # If it is dead, that is told by its exit status.
+        fork.tell(order, ends)
+        return fork.pid
+
+    def _fork(self, *foreign: int) -> Fork:
+        """Fork, and close these descriptors in the fork."""
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os.close(ours.detach())
+                # Way out: the worker's, with what multiprocessing makes of its end.
+                end_with(lambda: self._be_a_fork(theirs, foreign))
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._watch(pid)
+        return Fork(pid, ours)
+
+    def _watch(self, pid: int) -> None:
+        if hasattr(os, "pidfd_open"):
+            # ENOSYS, EPERM: as in process.open_death_watch(). EMFILE: the host may have more luck.
+            with contextlib.suppress(OSError):
+                watch = self._watches[pid] = os.pidfd_open(pid)
+                self._ready.register(watch, select.POLLIN)
+
+    def _be_a_fork(self, orders: socket.socket, foreign: tuple[int, ...]) -> int:
+        os.close(self._link.detach())
+        for descriptors in (foreign, self._answers.values(), self._watches.values()):
+            for descriptor in descriptors:
+                os.close(descriptor)
         for number, disposition in self._dispositions.items():
             signal.signal(number, disposition or signal.SIG_DFL)
-        for end in (self._link, answers, *self._statuses.values()):
-            end.close()
-        os.close(self._deaths)
-        os.close(self._wakeup)
-        self._release()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        _handed[:] = handed
-        process: Any = pickle.loads(body)
+        if self._blocks:
+            signal.pthread_sigmask(signal.SIG_BLOCK, self._blocks)
+        worker = self._model
+        assert worker is not None
+        worker.orders = orders
+        worker.installed = self._installed
         _reseed()
-        code: int = process._bootstrap(parent_sentinel=parent)
-        return code
+        # multiprocessing would make another of it, as it has done in this process: to hide it is
+        # cheaper.
+        worker.stdin, sys.stdin = sys.stdin, None
+        bootstrap: Any = worker._bootstrap  # type: ignore[attr-defined]
+        return int(bootstrap(parent_sentinel=self._installed.lifeline))
 
 
-def _tell(answers: socket.socket, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # The host is gone, or no longer interested.
-        answers.sendall(NUMBER.pack(number))
+def _receive(end: socket.socket, size: int) -> tuple[bytes, list[int], bool]:
+    """So many bytes at most, the descriptors that come with them, and whether these are all."""
+    data, ancillary, flags, _ = end.recvmsg(size, _ROOM, _CLOSED_BY_EXEC)
+    descriptors = array.array("i")
+    for _, _, numbers in ancillary:
+        descriptors.frombytes(numbers[: len(numbers) - len(numbers) % descriptors.itemsize])
+    if not _CLOSED_BY_EXEC:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+    return data, descriptors.tolist(), not flags & socket.MSG_CTRUNC
 
 
-def _tell_of_birth(answers: socket.socket, pid: int) -> None:
-    watch = None
-    if hasattr(os, "pidfd_open"):
-        # ENOSYS, EPERM: as in process.open_death_watch(). EMFILE: the host may have more luck.
-        with contextlib.suppress(OSError):
-            watch = os.pidfd_open(pid)
-    if watch is None:
-        _tell(answers, pid)
-        return
+def _tell(answers: int, number: int, *descriptors: int) -> None:
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, answers)
     try:
+        # BrokenPipeError: the host is gone, or no longer interested.
         with contextlib.suppress(BrokenPipeError):
-            socket.send_fds(answers, [NUMBER.pack(pid)], [watch])
+            end.sendmsg([NUMBER.pack(number)], [rights] if descriptors else [], NO_SIGNAL)
     finally:
-        os.close(watch)
+        end.detach()
 
 
 def _reseed() -> None:

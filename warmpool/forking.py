@@ -11,15 +11,11 @@ import array
 import contextlib
 import os
 import socket
-import struct
 import threading
 from multiprocessing import context
 from typing import Any, Protocol
 
 from warmpool import child, forker, forkguard, servers
-
-_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
-# The host may have given SIGPIPE its default again, and is not to die of a dead forker.
 
 
 class Link:
@@ -33,18 +29,29 @@ class Link:
         self._end = end
         # Two threads may ask: the heir of a launcher that hung, and that one.
         self._sending = threading.Lock()
+        self._model: tuple[Any, ...] | None = None
+        # Invariant: that of the process which the forker was sent last.
 
-    def ask(self, body: bytes, descriptors: list[int]) -> None:
+    def ask(self, process: Process, descriptors: list[int]) -> None:
         """Ask for a worker.
+
+        Args:
+            process: The worker's.
+            descriptors: What it is to get.
 
         Raises:
             OSError: The forker is dead, or takes nothing.
         """
-        message = struct.pack(forker.HEADER, len(body)) + body
+        model = process.model
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         with self._sending:
-            sent = self._end.sendmsg([message], [rights], _NO_SIGNAL)
-            self._end.sendall(message[sent:], _NO_SIGNAL)
+            body = b"" if model == self._model else process.dump()
+            message = process.request(len(body)) + body
+            self._model = None  # Until it is certain that the forker gets the new one.
+            sent = self._end.sendmsg([message], [rights], forker.NO_SIGNAL)
+            if sent < len(message):
+                self._end.sendall(message[sent:], forker.NO_SIGNAL)
+            self._model = model
 
     def finish(self) -> None:
         """Ask no more: the forker ends when its last worker has."""
@@ -97,22 +104,16 @@ class Popen(servers.Popen):
     """As its base, but for the forker it asks."""
 
     method = "fork"
-    DupFd = forker.Handed  # type: ignore[assignment]
 
     def _launch(self, process_obj: Process) -> None:
-        body = servers.dump(self, process_obj)
         with contextlib.ExitStack() as undo:
             with forkguard.making():
                 ours, theirs = socket.socketpair()
                 self.sentinel, status = ours.detach(), theirs.detach()
                 self.keep(self.sentinel)
-                # The worker's, which are here for a moment: as its other ends, see making.
-                workers = servers.Kept(status)
-                undo.callback(workers.close)
-                parent, alive = os.pipe()
-                self.keep(alive)
-                workers.add(parent)
-            process_obj.forker.link.ask(body, [status, parent, *self._fds])
+                # The forker's, which is here for a moment: as the worker's ends, see making.
+                undo.callback(servers.Kept(status).close)
+            process_obj.forker.link.ask(process_obj, [status, *process_obj.endpoints.descriptors])
         process_obj.forker.await_answer(self.sentinel)
         self.pid, self._watch = receive_birth(self.sentinel)
 
@@ -127,12 +128,29 @@ class Process(context.ForkProcess):
     def __init__(self, forker_: Forker, endpoints: child.Endpoints, name: str) -> None:
         super().__init__(target=forker.worker, args=(endpoints,), name=name, daemon=False)
         self.forker = forker_
+        self.endpoints = endpoints
+
+    @property
+    def model(self) -> tuple[Any, ...]:
+        """What the forker is sent of it only when it has changed."""
+        state = self.__dict__
+        parent = state["_parent_pid"], state["_parent_name"], self._identity[:-1]
+        return self.endpoints.terms, parent, state["_config"]
+
+    def request(self, size: int) -> bytes:
+        """The head of the message that asks for it; so many bytes of :meth:`dump` follow."""
+        return forker.REQUEST.pack(self.endpoints.worker, self._identity[-1], size)
+
+    def dump(self) -> bytes:
+        """The process object, pickled, as a model of those to come."""
+        return servers.dump(self, self)
 
     @staticmethod
     def _Popen(process_obj: Any) -> Popen:  # noqa: N802 - multiprocessing's name
         return Popen(process_obj)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         state = self.__dict__.copy()
-        del state["forker"]
-        return state
+        del state["forker"], state["endpoints"]
+        state["_args"] = (self.endpoints.terms,)
+        return forker.Worker.model, (state,)

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from warmpool import payload
-from warmpool.child import Endpoints
+from warmpool.child import Endpoints, Terms
 from warmpool.early import Early
 from warmpool.making import make_process
 from warmpool.plan import News, Plan
@@ -52,8 +52,7 @@ class Launcher:
     Args:
         method: How.
         plan: What the method is to know.
-        heartbeat_intervals: Seconds between two heartbeats of a worker, busy and idle.
-        log_level: From it on, workers forward what is logged in them; None: nothing.
+        terms: What all workers have in common.
         report: Called on the launcher's thread with a worker's number and its process, or what
             went wrong. Must not block.
         news: Told of what the method keeps between starts.
@@ -63,22 +62,16 @@ class Launcher:
         self,
         method: StartMethod,
         plan: Plan,
-        pickler: str,
-        heartbeat_intervals: tuple[float, float],
-        log_level: int | None,
-        has_trays: bool,
+        terms: Terms,
         report: Report,
         news: News,
     ) -> None:
         self._method = method
         self._plan = plan
         self._pickled = plan.pickled  # Its descriptors are handed to each worker.
-        self._pickler = pickler
-        self._heartbeat_intervals = heartbeat_intervals
+        self._terms = terms
         self._first_frame = plan.first_frame
         self._pool = plan.pool
-        self._log_level = log_level
-        self._has_trays = has_trays
         self._report = report
         self._news = news
         self._requests: queue.SimpleQueue[_Order | WorkerProcess | _Renew | None]
@@ -145,10 +138,7 @@ class Launcher:
         heir = Launcher(
             self._method,
             self._plan,
-            self._pickler,
-            self._heartbeat_intervals,
-            self._log_level,
-            self._has_trays,
+            self._terms,
             self._report,
             self._news,
         )
@@ -240,22 +230,18 @@ class Launcher:
 
         def start(early: Early, data: Connection, tray: Tray | None) -> BaseProcess:
             endpoints = Endpoints(
+                self._terms,
+                worker,
                 early,
                 data,
-                self._heartbeat_intervals,
+                None if tray is None else tray.theirs,
                 tuple(map(payload.Descriptor, self._pickled.descriptors if self._pickled else ())),
-                self._pickler,
-                f"warmpool: {self._pool} {worker}",
-                self._log_level,
-                copied=self._method.name == "fork",
-                interpreter=self._method.name == "spawn",
             )
-            endpoints.tray = None if tray is None else tray.theirs
-            return self._method.start(endpoints, f"{self._pool}-{worker}", order.at)
+            return self._method.start(endpoints, endpoints.name, order.at)
 
         via_server = self._method.via_server
         return make_process(
-            worker, start, self._first_frame, via_server=via_server, has_tray=self._has_trays
+            worker, start, self._first_frame, via_server=via_server, has_tray=self._terms.has_tray
         )
 
 

@@ -139,6 +139,9 @@ def _be_the_main_thread() -> None:
     thread: Any = threading.main_thread()
     thread._daemonic = False
     thread._name = "MainThread"  # Not by its setter, which renames the process in 3.14.
+    # At its end each worker would wait for the threads of executors; this may have been one.
+    executors = sys.modules.get("concurrent.futures.thread")
+    getattr(executors, "_threads_queues", {}).pop(thread, None)
 
 
 def _mend_multiprocessing() -> None:

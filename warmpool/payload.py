@@ -333,6 +333,8 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
     Raises:
         PayloadError: It cannot be pickled.
     """
+    if initializer is NOTHING:
+        return PickledInitializer(b"", ())
     spawning = _Spawning()
     context.set_spawning_popen(spawning)  # type: ignore[arg-type]
     try:
@@ -351,7 +353,9 @@ def dump_initializer(initializer: Initializer, dumps_: Dumps) -> PickledInitiali
 
 
 def load_initializer(body: bytes | bytearray, inherited: Iterable[Descriptor] = ()) -> Initializer:
-    """Unpickle an initializer, or a preload, in a worker."""
+    """Unpickle an initializer, or a preload, in a worker. Empty: there is none."""
+    if not body:
+        return NOTHING
     _inherited[:] = inherited
     global _is_loading
     _is_loading = True

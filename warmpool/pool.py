@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from warmpool import config, events, lifetime, payload
+from warmpool.child import Terms
 from warmpool.closing import Closable
 from warmpool.config import TaskOptions
 from warmpool.desk import Desk
@@ -145,19 +146,18 @@ class WarmPool(Closable):
         if method.pickles:
             plan = plan.pickle(self._dumps)
         try:
+            terms = Terms(
+                self._name,
+                beat_intervals(heartbeat_interval, heartbeat_timeout),
+                pickler_name,
+                log_level,
+                has_tray=settings.lays_out,
+                interpreter=method.name == "spawn",
+            )
             supervisor = Supervisor(
                 self._name,
                 settings,
-                lambda report, news: Launcher(
-                    method,
-                    plan,
-                    pickler_name,
-                    beat_intervals(heartbeat_interval, heartbeat_timeout),
-                    log_level,
-                    settings.lays_out,
-                    report,
-                    news,
-                ),
+                lambda report, news: Launcher(method, plan, terms, report, news),
                 None if plan.first_frame else plan.first_message,
                 on_event,
                 config.about(self._name, method.name, settings.max_workers) if monitor else None,

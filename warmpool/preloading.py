@@ -14,7 +14,6 @@ import importlib
 import json
 import os
 import select
-import signal
 import socket
 import sys
 import threading
@@ -22,7 +21,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from warmpool import child, early, forker, payload, wire
+from warmpool import early, forker, payload, wire
 
 LONGEST_ERROR = 1 << 20
 """Bytes that the host is told of what a preload has raised."""
@@ -79,15 +78,7 @@ def main(boot: Boot) -> None:
         return  # Way out: the same.
 
     def serve() -> int:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-        def release() -> None:
-            installed.close_after_fork()
-            # As after any fork, a worker runs the hooks at exit that it has set itself. Else the
-            # first to leave would delete the preload's temporary files, which all share.
-            child.forget_hooks_at_exit()
-
-        forking = forker.Forker(link, mask, release)
+        forking = forker.Forker(link, installed, is_ahead=True)
         _say(link, wire.READY)
         forking.serve()
         return 0

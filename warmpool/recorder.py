@@ -43,6 +43,7 @@ def create() -> int:
             descriptor = os.dup(file.fileno())
     try:
         os.ftruncate(descriptor, SIZE)
+        os.lseek(descriptor, STACK_AT, os.SEEK_SET)  # Where the fault handler goes on writing.
     except BaseException:
         os.close(descriptor)
         raise

@@ -71,7 +71,8 @@ def test_a_worker_has_little_of_its_host(make_pool: MakePool, start_method: str)
 def test_a_worker_has_an_ordinary_main_thread(make_pool: MakePool, start_method: str) -> None:
     """Threads that daemonic ones start are daemonic too, and cut off when the worker retires."""
     seen = make_pool(1).submit(inspect.describe).result(BOUND)
-    assert seen["threads"] == ["MainThread", "warmpool-control"]
+    # The one that beats is not among them: it is not the user's to wait for.
+    assert seen["threads"] == ["MainThread"]
     assert seen["new threads are daemonic"] is False
 
 

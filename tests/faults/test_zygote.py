@@ -501,16 +501,19 @@ def test_a_zygote_without_descriptors_for_a_while_goes_on(make_pool: MakePool) -
 
 
 SIGPIPE = """
-    import os, signal
-    from warmpool import child, zygote
+    import os, signal, socket
+    from warmpool import child, forking, zygote
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     dead = zygote.Zygote(child.Inherited())
     dead.process.kill()
     while not dead.process.has_died():
         pass
+    data, _ = socket.socketpair()
+    terms = child.Terms("of the test", (1.0, 1.0))
+    process = forking.Process(dead, child.Endpoints(terms, 1, None, data), "a worker")
     try:
-        dead.link.ask(b"a worker", [0])
+        dead.link.ask(process, [0])
     except BrokenPipeError:
         print("refused", flush=True)
     dead.end()
@@ -676,11 +679,15 @@ def test_workers_of_servers_are_killed_where_there_are_no_pidfds(run_host: RunHo
     host.wait_deserted()
 
 
-def test_a_pool_may_be_made_on_a_thread_that_ends(make_pool: MakePool) -> None:
+def test_a_pool_may_be_made_on_a_thread_that_ends(
+    make_pool: MakePool, capfd: pytest.CaptureFixture[str]
+) -> None:
     with ThreadPoolExecutor(1) as threads:
         pool = threads.submit(make_pool, 1).result(BOUND)
     seen = pool.submit(inspect.describe).result(BOUND)
     assert seen["main thread"] is True
-    assert seen["threads"] == ["MainThread", "warmpool-control"]
+    assert seen["threads"] == ["MainThread"]
     assert seen["new threads are daemonic"] is False
     assert replace(pool, seen["pid"]) != seen["pid"]
+    pool.shutdown()
+    assert capfd.readouterr().err.count("Traceback") == 0, "a worker fails as it leaves"

@@ -256,17 +256,19 @@ def requests_to_a_forker(data: bytes) -> None:
     """A template's side of the link: each request is answered, or the link has ended."""
     with pair() as (host, link), pair() as (answers, handed), pair() as (_, parent):
         forker_ = forker.Forker.__new__(forker.Forker)
-        forker_._link, forker_._statuses = link, {}
+        forker_._link, forker_._spare, forker_._model = link, None, mock.Mock()
         if data:
             link_ends = [handed.fileno(), parent.fileno()]
             host.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             socket.send_fds(host, [data[: 1 << 16]], link_ends)
         host.shutdown(socket.SHUT_WR)
-        with mock.patch("os.fork", side_effect=OSError(errno.EAGAIN, "no process left")):
+        no_process = OSError(errno.EAGAIN, "no process left")
+        # The model is the host's own word, and unpickled.
+        with mock.patch("os.fork", side_effect=no_process), mock.patch("pickle.loads"):
             served = 0
             while forker_._answer():
                 served += 1
-        assert served <= len(data) // 4
+        assert served <= len(data) // forker.REQUEST.size
         handed.close()
         if served:
             (answer,) = forker.NUMBER.unpack(answers.recv(8))
@@ -406,7 +408,10 @@ def seeds() -> dict[str, list[bytes]]:
             b"\0" + forker.NUMBER.pack(-11),
         ],
         "the_pid_that_a_server_tells": [struct.pack("q", 4711), struct.pack("q", -11)],
-        "requests_to_a_forker": [struct.pack(forker.HEADER, 5) + b"abcde"],
+        "requests_to_a_forker": [
+            forker.REQUEST.pack(1, 2, 5) + b"abcde",
+            forker.REQUEST.pack(1, 2, 0),
+        ],
         "an_exit_status": [struct.pack("=q", status) for status in (0, 3, -9, -64)],
         "a_flight_recorder": [struct.pack("<QQB7xQdd", 7, 3, 1, 7, 1.5, 2.0) + stack],
         "some_stacks": [stack],

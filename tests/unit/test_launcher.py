@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tests.helpers.waiting import BOUND
+from warmpool.child import Terms
 from warmpool.launcher import Launcher
 from warmpool.plan import News, Plan
 
@@ -62,10 +63,7 @@ def launcher(method, reports):
     launcher = Launcher(
         method,
         Plan("test", 60.0),
-        "pickle",
-        (1.0, 1.0),
-        None,
-        False,
+        Terms("test", (1.0, 1.0)),
         lambda worker, outcome: reports.put((worker, str(outcome))),
         News(lambda _watch: None, lambda _error, _consequence, _level: None),
     )

@@ -1,0 +1,176 @@
+"""The spare: a template is one fork ahead, and whatever befalls that fork costs a start at most."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import processes, tasks
+from tests.helpers.hosts import Host
+from tests.helpers.waiting import BOUND, until
+from warmpool import WarmPool
+
+MakePool = Callable[..., WarmPool]
+RunHost = Callable[..., Host]
+
+
+@pytest.fixture(scope="module")
+def start_method() -> str:
+    """For ``make_pool``."""
+    return "template"
+
+
+def worker_of(pool: WarmPool) -> int:
+    return pool.submit(tasks.own_pid).result(BOUND)
+
+
+def template_of(worker: int) -> int:
+    found = processes.parent(worker)
+    assert found is not None
+    return found
+
+
+def spare_of(pool: WarmPool) -> int:
+    """The fork that is to be the next worker."""
+    worker = worker_of(pool)  # The only one.
+    template = template_of(worker)
+    (spare,) = until(lambda: set(processes.children(template)) - {worker}, "it is one ahead")
+    return spare
+
+
+def replace(pool: WarmPool) -> int:
+    """Kill the only worker, and return the next one."""
+    os.kill(worker_of(pool), signal.SIGKILL)
+    return worker_of(pool)
+
+
+def test_it_is_the_next_worker(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(1)
+    for _ in range(3):
+        spare = spare_of(pool)
+        assert replace(pool) == spare
+
+
+def test_it_holds_nothing_of_the_workers(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(1)
+    spare, worker = spare_of(pool), worker_of(pool)
+    # Its own socket: of one, another process holds the other end.
+    sockets = {
+        pid: {to for to in processes.descriptors(pid).values() if to.startswith(("socket", "anon"))}
+        for pid in (spare, worker, os.getpid())
+    }
+    assert not sockets[spare] & sockets[worker]
+    assert not sockets[spare] & sockets[os.getpid()] - {"anon_inode:[pidfd]"}
+
+
+def test_one_that_was_killed_is_missed_by_nobody(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(1)
+    spare = spare_of(pool)
+    os.kill(spare, signal.SIGKILL)
+    processes.wait_gone(spare)  # Collected, too.
+    assert replace(pool) != spare
+    assert pool.stats().workers_started == 2
+
+
+def test_one_that_is_stopped_is_a_start_that_takes_too_long(
+    make_pool: MakePool, start_method: str
+) -> None:
+    pool = make_pool(1, init_timeout=2.0)
+    spare = spare_of(pool)
+    os.kill(spare, signal.SIGSTOP)
+    assert replace(pool) != spare
+    processes.wait_gone(spare)
+    assert pool.stats().workers_started == 3
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_it_ends_with_the_pool(make_pool: MakePool, start_method: str, is_stopped: bool) -> None:
+    pool = make_pool(1)
+    spare = spare_of(pool)
+    if is_stopped:
+        os.kill(spare, signal.SIGSTOP)
+    pool.shutdown()
+    processes.wait_gone(spare)
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_it_ends_with_its_template(
+    make_pool: MakePool, start_method: str, is_stopped: bool
+) -> None:
+    pool = make_pool(1)
+    spare = spare_of(pool)
+    template = template_of(spare)
+    if is_stopped:
+        os.kill(spare, signal.SIGSTOP)
+    os.kill(template, signal.SIGKILL)
+    processes.wait_gone(template)
+    assert template_of(replace(pool)) != template
+    processes.wait_gone(spare)
+
+
+def test_it_ends_when_its_template_is_replaced(make_pool: MakePool, start_method: str) -> None:
+    pool = make_pool(1)
+    spare = spare_of(pool)
+    pool.reload()
+    processes.wait_gone(spare)
+    assert spare_of(pool) != spare
+
+
+HOST = """
+    import sys
+    from tests.helpers import tasks
+    from warmpool import WarmPool
+
+    if __name__ == "__main__":
+        pool = WarmPool(1, start_method="template")
+        print(pool.submit(tasks.own_pid).result(20), flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_it_ends_with_a_killed_host(run_host: RunHost, is_stopped: bool) -> None:
+    host = run_host(HOST)
+    worker = int(host.line())
+    template = template_of(worker)
+    (spare,) = until(lambda: set(processes.children(template)) - {worker}, "it is one ahead")
+    if is_stopped:
+        os.kill(spare, signal.SIGSTOP)
+    host.kill()
+    host.wait_deserted()
+
+
+def _own_process() -> tuple[str, tuple[int, ...], bytes]:
+    own = multiprocessing.current_process()
+    return own.name, own._identity, bytes(own.authkey)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["template", "fork"])
+def test_each_worker_is_the_process_that_its_host_has(make_pool: MakePool, method: str) -> None:
+    """What all have in common is sent once; again, if the application has changed it."""
+    pool = make_pool(1, start_method=method, max_tasks_per_child=1)
+    own = multiprocessing.current_process()
+    before = bytes(own.authkey)
+    seen = [pool.submit(_own_process).result(BOUND) for _ in range(3)]
+    try:
+        own.authkey = b"another"
+        pool.submit(_own_process).result(BOUND)  # Of a worker that was started before.
+        seen.append(pool.submit(_own_process).result(BOUND))
+    finally:
+        own.authkey = before
+    names, identities, keys = zip(*seen, strict=True)
+    assert len(set(names)) == len(set(identities)) == 4
+    assert all(name.rpartition("-")[0] == pool.name for name in names)
+    assert keys == (before, before, before, b"another")
+
+
+def test_two_pools_of_one_host_have_a_spare_each(
+    make_pool: MakePool, start_method: str, tmp_path: Path
+) -> None:
+    one, other = make_pool(1), make_pool(1)
+    assert spare_of(one) != spare_of(other)
