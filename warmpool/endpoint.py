@@ -20,7 +20,7 @@ from warmpool import wire
 _From = TypeVar("_From")
 _Got = TypeVar("_Got")
 
-LONGEST_LAID_OUT = 1 << 12
+LONGEST_LAID_OUT = 1 << 14
 """Bytes. More than any frame that is put into a tray."""
 
 _SMALL = 1 << 16

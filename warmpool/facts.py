@@ -65,8 +65,8 @@ class Failure:
     story: tuple[str, ...] = ()
 
 
-SMALL = 1 << 10
-"""Bytes of a task, pickled, that may go by way of a tray: so many always fit."""
+SMALL = 1 << 13
+"""Bytes of a task, pickled, that may go by way of a tray: as a chunk of a map has them."""
 
 
 class TaskSpec(NamedTuple):

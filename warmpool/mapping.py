@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections import deque
@@ -38,10 +37,8 @@ def results(
         _cancel(pending)
         raise
     values = _in_order(pending, tasks, end_at)
-    if chunksize > 1:
-        values = _flattened(values)
     next(values)
-    return values
+    return values if chunksize == 1 else _Flattened.of(values)
 
 
 def _chunks(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[tuple[list[Any], ...]]:
@@ -56,15 +53,13 @@ def _chunks(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[tuple[l
             yield tuple(map(list, zip(*chunk, strict=True)))
 
 
-# Both begin with a yield, up to which they are brought before anybody has them: a generator that
-# has not begun would not come to its finally, so a consumer that goes away before the first result
-# would leave everything to run.
-
-
 def _in_order(
     pending: deque[Future[Any]], tasks: Iterator[Future[Any]], end_at: float | None
 ) -> Generator[Any, None, None]:
     try:
+        # Up to here it is brought before anybody has it: a generator that has not begun would not
+        # come to its finally, so a consumer that goes away before the first result would leave
+        # everything to run.
         yield
         while pending:
             # Popped first: the future, and the result in it, are let go of before the consumer
@@ -75,13 +70,26 @@ def _in_order(
         _cancel(pending)
 
 
-def _flattened(chunks: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
-    with contextlib.closing(chunks):
-        yield next(chunks)
-        for chunk in chunks:
-            chunk.reverse()
-            while chunk:
-                yield chunk.pop()
+class _Flattened(itertools.chain[Any]):
+    """The results in chunks, one by one: at a third of what a generator would take for each.
+
+    A chunk is kept until all of it has been consumed.
+    """
+
+    _chunks: Generator[list[Any], None, None]
+
+    @classmethod
+    def of(cls, chunks: Generator[list[Any], None, None]) -> _Flattened:
+        """A new one."""
+        made = cls.from_iterable(chunks)
+        assert isinstance(made, _Flattened)
+        made._chunks = chunks
+        return made
+
+    def close(self) -> None:
+        """Give no more results, and call off what has not begun, as a generator does."""
+        self._chunks.close()
+        deque(self, maxlen=0)  # What is left of the present chunk.
 
 
 def _result(pending: deque[Future[Any]], end_at: float | None) -> Any:
