@@ -44,7 +44,9 @@ from warmpool.state import Settings
         {"pickler": "dill"},
         {"start_method": "spawn", "mp_context": multiprocessing.get_context("fork")},
     ],
-    ids=str,
+    ids=lambda option: ", ".join(
+        f"{name}={str(value).partition(' ')[0]}" for name, value in option.items()
+    ),
 )
 def test_out_of_range(option):
     with pytest.raises(ValueError, match=next(iter(option))):

@@ -76,7 +76,9 @@ def an_event(cls, worker):
 
 
 @pytest.mark.parametrize("cls", typing.get_args(ev.WorkerEvent), ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("state", set(State) - {State.DEAD}, ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state", [state for state in State if state is not State.DEAD], ids=lambda state: state.name
+)
 def test_an_event_fits_or_costs_the_worker_that_said_it_or_is_refused(state, cls):
     world = world_in(state)
     worker = the_worker(world)

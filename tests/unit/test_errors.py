@@ -20,7 +20,7 @@ def all_errors(base=errors.WarmpoolError):
         yield from all_errors(subclass)
 
 
-@pytest.mark.parametrize("cls", set(all_errors()), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", dict.fromkeys(all_errors()), ids=lambda cls: cls.__name__)
 def test_every_error_survives_pickling(cls):
     error = cls("what happened")
     error.extra = ("kept", 1)
@@ -30,7 +30,7 @@ def test_every_error_survives_pickling(cls):
     assert copy.__dict__ == error.__dict__
 
 
-@pytest.mark.parametrize("cls", set(all_errors()), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", dict.fromkeys(all_errors()), ids=lambda cls: cls.__name__)
 def test_every_error_is_public_and_no_broken_executor(cls):
     from concurrent.futures import BrokenExecutor
 
