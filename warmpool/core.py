@@ -106,7 +106,7 @@ class Core(Oversight):
         if type(event) is ev.TasksPassed:
             pass  # Nobody has come, gone or got anything to do. A TaskTaken may have to follow.
         # Mostly there is nothing to adjust in a pool of a fixed size.
-        elif self._is_elastic or roster.due or len(roster.workers) < len(roster.slots):
+        elif self._is_elastic or roster.due_idle or len(roster.workers) < len(roster.slots):
             self._adjust()
         return self._commands()
 
@@ -335,13 +335,13 @@ class Core(Oversight):
         assert held == running, "a running task and its worker must know each other"
         if roster.broken_at is not None:
             assert not book.queue, "a broken pool holds no task"
-            assert not roster.in_states(WARM)
+            assert not roster.stages[WARM]
         assert self._shortfall() <= 0, "a slot is forgotten"
         if self.settings.min_idle is None and self._wants_workers():
             for slot in roster.slots:
                 assert slot.worker is not None or slot.next_start_at is not None
         for id in roster.due:
-            somebody = roster.coming or roster.in_states(LEAVING)
+            somebody = roster.coming or roster.stages[LEAVING]
             assert roster.workers[id].state is BUSY or somebody, "who is due could stay for ever"
         if self.phase is not OPEN:
             assert not self.waiters  # I10

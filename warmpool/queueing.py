@@ -140,7 +140,7 @@ class Queueing(Sizing):
             reason = ExitReason.CLOSED if self.ending.phase is CLOSING else ExitReason.RECYCLED
             self._stop(worker, reason)
         else:
-            if self.roster.due:
+            if self.roster.due_idle:
                 self._retire_due()
             if self.book.queue:
                 self._assign()

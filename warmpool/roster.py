@@ -1,45 +1,27 @@
 """The workers of a pool and the slots they stand in: who is there, who may start, how it is.
 
 Part of the core and as pure as it. The roster knows nothing of tasks but which worker has one.
+
+Which slots are vacant, and which ail, is kept as it changes, as it is asked at each event and there
+may be thousands of slots; :meth:`Roster.validate` compares it with what there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from warmpool import events as ev
 from warmpool.deadlines import Deadlines, Owner
-from warmpool.lifecycle import (
-    BUSY,
-    IDLE,
-    LEAVING,
-    WARM,
-    WARMING,
-    Input,
-    InvalidTransition,
-    State,
-    Worker,
-)
+from warmpool.lifecycle import BUSY, WARM, WARMING, State, Worker
 from warmpool.restart import FailureWindow, RestartPolicy
+from warmpool.standing import Standing
+from warmpool.vacancies import Slot, Vacancies
 
 STACK_PATIENCE = 0.25
 """Seconds that a worker has to write down its stack. Mostly it takes a millisecond."""
 
 
-@dataclass(slots=True)
-class Slot:
-    """A place in the pool. Outlives its workers and keeps their history (I9)."""
-
-    index: int
-    worker: int | None = None
-    failures: int = 0
-    """Failed starts in a row."""
-    next_start_at: float | None = None
-    # Invariant: None unless the slot is vacant.
-
-
-class Roster:
+class Roster(Standing):
     """Slots, workers and restart history.
 
     Args:
@@ -61,15 +43,11 @@ class Roster:
         deadlines: Deadlines,
         emit: Callable[[ev.Command], None],
     ) -> None:
+        super().__init__()
         self.slots = [Slot(index) for index in range(size)]
-        self.workers: dict[int, Worker] = {}
-        self.idle: dict[int, None] = {}
-        # Invariant: the keys of idle are the workers in IDLE, least recently idle first.
-        self.unready: set[int] = set()
-        # Invariant: the workers that were never ready. Also those that are leaving for that: until
-        # its slot waits for its delay, no other slot is to take its place.
-        self.due: dict[int, ev.ExitReason] = {}
-        """Warm workers that are to leave as soon as they can be spared, and why."""
+        self.vacancies = Vacancies(self.slots)
+        self.ailing: set[int] = set()
+        # Invariant: the indices of the slots that ail.
         self.laid: set[int] = set()
         # Invariant: the workers in whose trays something may be that they have not taken.
         self.recalled: set[int] = set()
@@ -92,16 +70,6 @@ class Roster:
 
     # ------------------------------------------------------------------ asking
 
-    def __getitem__(self, worker: int) -> Worker:
-        try:
-            return self.workers[worker]
-        except KeyError:
-            raise InvalidTransition(f"there is no worker {worker}") from None
-
-    def in_states(self, states: frozenset[State]) -> list[Worker]:
-        """The workers in one of these states; a copy, so that the caller may move them."""
-        return [worker for worker in self.workers.values() if worker.state in states]
-
     @property
     def vacant(self) -> int:
         """How many slots have neither a worker nor a time for the next."""
@@ -117,11 +85,6 @@ class Roster:
         """How many workers are on their way, or will be after their delay."""
         return len(self.unready) + len(self.scheduled)
 
-    @property
-    def spare(self) -> int:
-        """How many workers have nothing to do, and are to stay."""
-        return len(self.idle) - sum(worker in self.idle for worker in self.due)
-
     def health(self, *, wants_none: bool = False) -> ev.Health:
         """The health of an open pool.
 
@@ -130,12 +93,22 @@ class Roster:
         """
         if self.broken_at is not None:
             return ev.Health.BROKEN
-        warm_slots = {worker.slot for worker in self.in_states(WARM)}
-        for slot in self.slots:
-            in_use = slot.worker is not None or slot.next_start_at is not None
-            if slot.failures and in_use and slot.index not in warm_slots:
-                return ev.Health.DEGRADED
-        return ev.Health.READY if warm_slots or wants_none else ev.Health.WARMING
+        if self.ailing:
+            return ev.Health.DEGRADED
+        return ev.Health.READY if wants_none or self.stages[WARM] else ev.Health.WARMING
+
+    def _ails(self, slot: Slot) -> bool:
+        """Whether starts have failed in a slot that is to have a worker, and has no warm one."""
+        if not slot.failures or slot.is_free:
+            return False
+        return slot.worker is None or self.workers[slot.worker].state not in WARM
+
+    def _examine(self, slot: Slot) -> None:
+        """Something has changed of which it depends whether the slot ails."""
+        if self._ails(slot):
+            self.ailing.add(slot.index)
+        else:
+            self.ailing.discard(slot.index)
 
     def failure(
         self,
@@ -175,36 +148,9 @@ class Roster:
 
     # ------------------------------------------------------------------ moving
 
-    def move(self, worker: Worker, cause: Input, now: float) -> State:
-        """Move a worker and keep the index of idle ones."""
-        before = worker.move(cause, now)
-        if worker.state is IDLE:
-            self._add_idle(worker)
-            self.unready.discard(worker.id)
-        elif before is IDLE:
-            del self.idle[worker.id]
-        if worker.state not in WARM:
-            self.due.pop(worker.id, None)
-        return before
-
-    def note_passed(self, worker: Worker, taken_at: float, done_at: float) -> None:
-        """An idle worker was busy, and is idle again."""
-        worker.note_passed(taken_at, done_at)
-        del self.idle[worker.id]
-        self._add_idle(worker)
-
-    def retire_soon(self, worker: Worker, reason: ev.ExitReason) -> None:
-        """Let a warm worker leave when it can be spared; others are preferred for tasks."""
-        self.due[worker.id] = reason
-        if self.idle.pop(worker.id, worker) is None:
-            self._add_idle(worker)
-
-    def _add_idle(self, worker: Worker) -> None:
-        if worker.id in self.due:
-            # As if it had been idle for the longest: the last to get a task.
-            self.idle = {worker.id: None, **self.idle}
-        else:
-            self.idle[worker.id] = None
+    def _change_stage(self, worker: Worker, before: State, there: dict[int, Worker] | None) -> None:
+        super()._change_stage(worker, before, there)
+        self._examine(self.slots[worker.slot])
 
     def set_deadline(self, worker: Worker, at: float | None) -> None:
         """Give the worker another deadline, or none."""
@@ -218,8 +164,7 @@ class Roster:
         self.started += 1
         self._last_start = now
         worker = Worker(self.started, slot.index, now, None)
-        self.workers[worker.id] = worker
-        self.unready.add(worker.id)
+        self.enter(worker)
         slot.worker = worker.id
         self.unschedule(slot)
         self.set_deadline(worker, now + self._init_timeout)
@@ -229,8 +174,7 @@ class Roster:
         """Ask a worker to leave within its grace."""
         worker.reason = reason
         if self.proved_itself(worker, now):
-            # What had failed in this slot before it is past: its successor need not wait.
-            self.slots[worker.slot].failures = 0
+            self.forgive(worker)  # Its successor need not wait.
         self.move(worker, ev.StopWorker, now)
         self.set_deadline(worker, now + grace)
         self._emit(ev.StopWorker(worker.id))
@@ -258,13 +202,14 @@ class Roster:
 
     def bury(self, worker: Worker) -> None:
         """Take a dead worker out of its slot."""
-        assert worker.state is State.DEAD
         assert worker.task is None
         assert not worker.tray
-        del self.workers[worker.id]
+        self.forget(worker)
         self.recalled.discard(worker.id)
-        self.unready.discard(worker.id)
-        self.slots[worker.slot].worker = None
+        slot = self.slots[worker.slot]
+        slot.worker = None
+        self.vacancies.add(slot)
+        self._examine(slot)
 
     # ------------------------------------------------------------------ vacant slots
 
@@ -277,23 +222,22 @@ class Roster:
 
     def place_some(self, number: int, now: float) -> None:
         """The same for so many of the vacant slots that are not waiting for their delay."""
-        vacant = [slot for slot in self.slots if slot.worker is None and slot.next_start_at is None]
-        # Those first that have failed, and so have to wait: else a pool that needs but one worker
-        # would go through all its slots at full speed.
-        vacant.sort(key=lambda slot: -slot.failures)
-        for slot in vacant[:number]:
+        for slot in self.vacancies.take(number):
             self.place(slot, now)
 
     def unschedule(self, slot: Slot) -> None:
         """Let a slot wait for nothing."""
         slot.next_start_at = None
         self.scheduled.discard(slot.index)
+        if slot.is_free:
+            self.vacancies.add(slot)
+        self._examine(slot)
 
     def delay_passed(self, slot: Slot, now: float) -> None:
         """Start the vacant slot's next worker; in a broken pool only one in each longest delay."""
         self.unschedule(slot)
         rested = now - self._last_start >= self._policy.shortest_probe_delay
-        if self.broken_at is None or (rested and not self.in_states(WARMING)):
+        if self.broken_at is None or (rested and not self.stages[WARMING]):
             self.start(slot, now)
         else:
             self._postpone(slot, now)
@@ -305,6 +249,7 @@ class Roster:
             delay = self._policy.probe_delay(self._random())
         slot.next_start_at = now + delay
         self.scheduled.add(slot.index)
+        self._examine(slot)
         self._deadlines.add(slot.next_start_at, Owner.SLOT, slot.index)
 
     # ------------------------------------------------------------------ failing and healing
@@ -317,10 +262,19 @@ class Roster:
 
     def count_failure(self, worker: Worker, failure: ev.Failure, now: float) -> bool:
         """Record a failed start; True if there are more of them than is tolerated."""
-        self.slots[worker.slot].failures += 1
+        slot = self.slots[worker.slot]
+        slot.failures += 1
+        self._examine(slot)
         self.failed += 1
         self.last_failure = failure
         return self._window.add(now)
+
+    def forgive(self, worker: Worker) -> None:
+        """A worker was of use: what had failed in its slot before it is past."""
+        slot = self.slots[worker.slot]
+        if slot.failures:
+            slot.failures = 0
+            self._examine(slot)
 
     def break_(self, now: float) -> None:
         """Refill no more, but for one probe at a time."""
@@ -335,17 +289,20 @@ class Roster:
         self._window.clear()
         for slot in self.slots:
             slot.failures = 0
-            self.unschedule(slot)
+            slot.next_start_at = None
+        self.scheduled.clear()
+        self.ailing.clear()
+        self.vacancies.renew()
 
     # ------------------------------------------------------------------ checking
 
     def validate(self) -> None:
         """Assert what must always be true of slots and workers."""
+        super().validate()
         assert len(self.workers) <= len(self.slots)  # I11
-        assert set(self.idle) == {w.id for w in self.workers.values() if w.state is IDLE}
-        assert self.unready == {w.id for w in self.workers.values() if w.ready_at is None}
-        assert self.due.keys() <= {w.id for w in self.workers.values() if w.state in WARM}
         assert self.scheduled == {s.index for s in self.slots if s.next_start_at is not None}
+        assert self.ailing == {slot.index for slot in self.slots if self._ails(slot)}
+        self.vacancies.validate()
         for slot in self.slots:
             if slot.worker is None:
                 continue
@@ -355,17 +312,5 @@ class Roster:
             slot.worker for slot in self.slots if slot.worker is not None
         }
         for worker in self.workers.values():
-            assert worker.state is not State.DEAD  # I9: the dead are not kept
-            if worker.state is BUSY:
-                assert worker.task is not None
-            elif worker.task is not None:
-                assert worker.state is State.STOPPING or worker.awaits_stack
-                assert worker.suspicion is not None
-            if worker.state in WARMING or worker.state is State.STOPPING:
-                assert worker.deadline is not None, "it could stay for ever"
-            if worker.state is IDLE:
-                assert worker.deadline is None
             assert worker.id not in self.laid or (worker.state is BUSY and worker.tray)
-            assert not worker.tray or worker.state in LEAVING | {BUSY}
             assert worker.tray_at is None or worker.id in self.laid
-            assert worker.soft_at is None or worker.task is not None

@@ -15,7 +15,7 @@ from warmpool import events as ev
 from warmpool.deadlines import Owner
 from warmpool.ending import OPEN
 from warmpool.events import ExitReason
-from warmpool.lifecycle import IDLE, LEAVING, WARM, Worker
+from warmpool.lifecycle import LEAVING, WARM, Worker
 from warmpool.state import PoolState
 
 LIFETIME_JITTER = 0.1
@@ -48,7 +48,7 @@ class Sizing(PoolState):
         if short > 0:
             self.roster.place_some(short, self._now)
             self._refresh_health()
-        if self.roster.due:
+        if self.roster.due_idle:
             self._retire_due()
 
     def _answer_if_warm(self) -> None:
@@ -74,14 +74,14 @@ class Sizing(PoolState):
 
     def _look_for_surplus_later(self) -> None:
         assert self.settings.idle_timeout is not None
-        oldest = self.roster.workers[next(iter(self.roster.idle))]
+        oldest = next(iter(self.roster.idle.values()))
         self._surplus_at = oldest.moved_at + self.settings.idle_timeout
         self._note(self._surplus_at, Owner.SURPLUS, 0)
 
     def _surplus_deadline_passed(self) -> None:
         self._surplus_at = None
         while self.phase is OPEN and self._surplus() > 0:
-            oldest = self.roster.workers[next(iter(self.roster.idle))]
+            oldest = next(iter(self.roster.idle.values()))
             if oldest.moved_at + (self.settings.idle_timeout or 0.0) > self._now:
                 self._look_for_surplus_later()
                 return
@@ -115,12 +115,9 @@ class Sizing(PoolState):
     def _retire_due(self) -> None:
         """Send home whoever is due and can be spared."""
         roster = self.roster
-        for id, reason in list(roster.due.items()):
-            worker = roster.workers[id]
-            if worker.state is not IDLE:
-                continue
-            if self.settings.min_idle is not None and roster.spare >= self._wanted:
-                pass  # Its replacement is warm.
-            elif roster.coming or roster.in_states(LEAVING):
-                continue  # For one that comes, or for the room that one leaves.
-            self._stop(worker, reason)
+        while roster.due_idle:
+            has_replacement = self.settings.min_idle is not None and roster.spare >= self._wanted
+            if not has_replacement and (roster.coming or roster.stages[LEAVING]):
+                return  # For one that comes, or for the room that one leaves.
+            worker = next(iter(roster.due_idle.values()))
+            self._stop(worker, roster.due[worker.id])

@@ -62,7 +62,7 @@ class Staffing(Trays):
         worker.deadline = None
         worker.noted = self._end_run(worker)
         worker.tasks_done += 1
-        self.roster.slots[worker.slot].failures = 0
+        self.roster.forgive(worker)
         self._forget(event.task, event.outcome.value)
         started_at = task.started_at if task.was_laid_out else None
         self._out.append(ev.SettleTask(event.task, event.outcome, event.payload, None, started_at))
@@ -82,7 +82,7 @@ class Staffing(Trays):
         runs.count += count
         worker.tasks_done += count
         worker.noted = last.spec.id
-        self.roster.slots[worker.slot].failures = 0
+        self.roster.forgive(worker)
         self.roster.note_passed(worker, last.taken_at, last.done_at)
         if self._is_elastic:
             self._has_become_idle()
@@ -263,7 +263,7 @@ class Staffing(Trays):
         )
         task = None if worker.task is None else self._end_run(worker)
         if started or self.roster.proved_itself(worker, self._now):
-            self.roster.slots[worker.slot].failures = 0
+            self.roster.forgive(worker)
             if task is not None:
                 self._fail_or_rerun(task, failure)  # First: somebody waits for it.
             self._out.append(ev.ReportFailure(failure, "it is replaced"))

@@ -140,7 +140,7 @@ class PoolState:
             worker.reason = ExitReason.INITIALIZER_FAILED
         unwell = roster.count_failure(worker, failure, self._now)
         consequence = f"failure {roster.slots[worker.slot].failures} in a row of its slot"
-        if unwell and roster.broken_at is None and not roster.in_states(WARM):
+        if unwell and roster.broken_at is None and not roster.stages[WARM]:
             roster.break_(self._now)
             consequence += "; the pool is broken: waiting tasks fail, probing goes on"
         self._out.append(ev.ReportFailure(failure, consequence))
@@ -179,7 +179,7 @@ class PoolState:
     def _wind_down(self) -> None:
         """Send home the workers that no task can need any more; at last, end."""
         if self.phase is DRAINING and not (self.book.queue or self.roster.has_trays):
-            for worker in self.roster.in_states(JUST_IDLE):
+            for worker in list(self.roster.idle.values()):
                 self._stop(worker, ExitReason.CLOSED)
             if not self.book.tasks:
                 for worker in self.roster.in_states(WARMING):

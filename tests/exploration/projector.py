@@ -89,6 +89,11 @@ class Projector:
         core.health = world.told = HEALTHS[health]
         core.waiters = {WAITER: set()} if waiting else {}
         roster.workers = {}
+        for there in roster.stages.values():
+            there.clear()
+        roster.idle.clear()
+        roster.due_idle.clear()
+        roster.ailing.clear()
         roster.unready = set()
         roster.due = {}
         roster.scheduled = set()
@@ -125,11 +130,18 @@ class Projector:
                     due.append((one[9], id))
             else:
                 slot.worker = None
+            if failed:
+                roster._examine(slot)
+        roster.vacancies.renew()
         if len(idle) > 1:
             idle.sort()
-        roster.idle = {id: None for _, id in idle}
+        for _, id in idle:
+            roster.idle[id] = roster.workers[id]
         if due:
             roster.due = {id: ev.ExitReason.AGED for _, id in sorted(due)}
+            for _, id in reversed(idle):
+                if id in roster.due:
+                    roster.due_idle[id] = roster.workers[id]
         for value, queue_at in queue:
             task = self._make_task(world, value, None)
             book.queue[value[0]] = None
@@ -189,6 +201,7 @@ class Projector:
             id, index, 0.0, deadline, STATES[state], pid, held, 0, ready_at, None, soft
         )
         worker.tasks_done = done
+        world.core.roster._stage_of[worker.state][id] = worker
         if suspicion:
             worker.suspicion = _suspicion(*suspicion)
         if extras:
