@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import context, forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,18 +16,44 @@ from warmpool import child, early, forkguard, preparation, servers
 from warmpool.plan import News, Plan, refuse_reload
 
 
-def _close_first_pipe(error: OSError) -> None:
-    """Close what the standard library has made for a request, and knows no more."""
-    # It makes two pipes, and if the second is not to be had, nobody closes the first: its ends are
-    # in variables of the call that has failed, and nowhere else.
+def _locals_of(function: Callable[..., Any], error: BaseException) -> Iterator[dict[str, Any]]:
+    """What a call of this function had in its variables as the error passed through it.
+
+    There, and nowhere else, is what the standard library has made, and knows no more.
+    """
     at = error.__traceback__
     while at is not None:
-        if at.tb_frame.f_code is forkserver.ForkServer.connect_to_new_process.__code__:
-            made = at.tb_frame.f_locals
-            if "parent_r" in made and "child_r" not in made:
-                os.close(made["parent_r"])
-                os.close(made["child_w"])
+        if at.tb_frame.f_code is function.__code__:
+            yield at.tb_frame.f_locals
         at = at.tb_next
+
+
+def _close_first_pipe(error: OSError) -> None:
+    """Close what the standard library has made for a request."""
+    # It makes two pipes, and if the second is not to be had, nobody closes the first.
+    for made in _locals_of(forkserver.ForkServer.connect_to_new_process, error):
+        if "parent_r" in made and "child_r" not in made:
+            os.close(made["parent_r"])
+            os.close(made["child_w"])
+
+
+def _undo_launch(error: BaseException) -> None:
+    """Undo what the standard library has done for a server that it could not start."""
+    ensure_running = forkserver.ForkServer.ensure_running
+    for made in _locals_of(ensure_running, error):
+        if "address" in made and not util.is_abstract_socket_namespace(made["address"]):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(made["address"])
+        # From 3.14 on there is a second pipe, with the same gap between the two.
+        if "authkey_r" not in ensure_running.__code__.co_varnames or "alive_r" not in made:
+            continue
+        if "authkey_r" not in made:
+            os.close(made["alive_r"])
+            os.close(made["alive_w"])
+        elif "pid" in made:
+            # It was dead before it could be told the key.
+            os.close(made["alive_w"])
+            servers.ServerProcess(made["pid"]).end()
 
 
 @contextlib.contextmanager
@@ -146,8 +172,9 @@ class _Server(forkserver.ForkServer):
             super().ensure_running()
             assert self._forkserver_pid is not None
             tie.fasten(self._forkserver_pid)
-        except BaseException:
+        except BaseException as error:
             tie.close()
+            _undo_launch(error)
             raise
         self._tie = tie
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing import forkserver
+from multiprocessing import forkserver, spawn, util
 
 import pytest
 
@@ -185,3 +186,34 @@ def test_a_stopped_server_does_not_outlive_a_host_killed_while_it_is_copied() ->
         host = subprocess.run(script, check=False, timeout=BOUND)
         assert host.returncode == -signal.SIGKILL
         assert server.wait(BOUND) == -signal.SIGKILL
+
+
+def test_a_server_that_cannot_be_executed_leaves_nothing(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From CPython 3.14 on it is told a key, and the pipe breaks if it is dead by then."""
+    with policies.use(policies.PATIENT):
+        pool = make_pool(1, start_method="forkserver")
+    pool.wait_warm(BOUND)
+    worker = pool.submit(tasks.own_pid).result(BOUND)
+    os.kill(_server(), signal.SIGKILL)
+    with monkeypatch.context() as patch:
+        patch.setattr(spawn, "_python_exe", b"/nowhere/python")
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: pool.stats().workers_failed >= 3, "some starts have failed")
+    assert pool.submit(tasks.echo, 1).result(BOUND) == 1
+
+
+def test_a_server_that_there_is_no_memory_for_leaves_nothing(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket on which it was to listen has a name by then."""
+
+    def none(*_arguments: object) -> int:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with policies.use(policies.PATIENT), monkeypatch.context() as patch:
+        patch.setattr(util, "spawnv_passfds", none)
+        pool = make_pool(1, start_method="forkserver")
+        until(lambda: pool.stats().workers_failed >= 3, "some starts have failed")
+    assert pool.submit(tasks.echo, 1).result(BOUND) == 1
