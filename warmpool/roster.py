@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from warmpool import events as ev
 from warmpool.deadlines import Deadlines, Owner
+from warmpool.laid import Laid
 from warmpool.lifecycle import BUSY, WARM, WARMING, State, Worker
 from warmpool.restart import FailureWindow, RestartPolicy
 from warmpool.standing import Standing
@@ -48,7 +49,7 @@ class Roster(Standing):
         self.vacancies = Vacancies(self.slots)
         self.ailing: set[int] = set()
         # Invariant: the indices of the slots that ail.
-        self.laid: set[int] = set()
+        self.laid = Laid()
         # Invariant: the workers in whose trays something may be that they have not taken.
         self.recalled: set[int] = set()
         """Those whose trays are being emptied."""
@@ -314,3 +315,4 @@ class Roster(Standing):
         for worker in self.workers.values():
             assert worker.id not in self.laid or (worker.state is BUSY and worker.tray)
             assert worker.tray_at is None or worker.id in self.laid
+        self.laid.validate()

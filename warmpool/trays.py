@@ -69,7 +69,7 @@ class Trays(Queueing):
         if len(roster.slots) > 1:  # Else nobody could do it any sooner.
             worker.tray_at = self._now + PATIENCE
             self._note(worker.tray_at, Owner.TRAY, worker.id)
-        roster.laid.add(worker.id)
+        roster.laid.add(worker)
         self._out.append(ev.LayOut(worker.id, tuple(laid)))
 
     def _was_quick(self, worker: Worker, run: float) -> None:
@@ -213,14 +213,13 @@ class Trays(Queueing):
 
     def _clear_tray(self, worker: Worker) -> None:
         worker.tray_at = None
-        self.roster.laid.discard(worker.id)
+        self.roster.laid.pop(worker.id, None)
 
     def _share(self) -> None:
         """One has nothing to do while another has more than it can do at once: take that back."""
         roster = self.roster
         if roster.laid and roster.idle:
-            laid = [roster.workers[id] for id in sorted(roster.laid)]
-            self._take_back(max(laid, key=lambda worker: len(worker.tray)))
+            self._take_back(roster.laid.fullest())
 
     def _tray_deadline_passed(self, worker: Worker) -> None:
         if worker.task is not None:

@@ -75,6 +75,12 @@ class Pool:
         self.say(ev.TaskSubmitted(ev.TaskSpec(self.tasks)))
         return self.tasks
 
+    def answer(self, worker: int) -> None:
+        """The worker has done what it has by now, be it from its tray."""
+        task = self.core.roster.workers[worker].task
+        self.running.pop(worker, None)
+        self.say(ev.TaskDone(worker, task, ev.Outcome.RETURNED))
+
     def finish(self) -> None:
         worker, task = self.running.popitem()
         self.say(ev.TaskDone(worker, task, ev.Outcome.RETURNED))
@@ -146,6 +152,24 @@ def draining(pool: Pool) -> Iterator[None]:
         pool.die(pool.stopping.pop(0))
 
 
+def sharing(pool: Pool) -> Iterator[None]:
+    """Everybody has something in the tray, and one after the other has nothing to do."""
+    roster = pool.core.roster
+    for _ in range(5 * len(roster.slots)):
+        pool.submit()
+    for worker in list(roster.workers):
+        pool.answer(worker)
+    for task in list(pool.core.book.queue):
+        pool.say(ev.TaskCancelled(task))
+    assert len(roster.laid) == len(roster.slots)
+    for worker in list(roster.workers)[:4]:
+        yield
+        recalled = len(roster.recalled)
+        while roster.workers[worker].task is not None:
+            pool.answer(worker)
+        assert len(roster.recalled) > recalled
+
+
 def cost(story: Callable[[Pool], Iterator[None]], pool: Pool) -> list[int]:
     """The steps of each part of a story but its first, in which all workers may be met."""
     told = story(pool)
@@ -160,12 +184,17 @@ def cost(story: Callable[[Pool], Iterator[None]], pool: Pool) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("story", "share"), [(a_life, 1), (a_life, 2), (all_are_due, 1), (draining, 1)]
+    ("story", "share"),
+    [(a_life, 1), (a_life, 2), (all_are_due, 1), (draining, 1), (sharing, 1)],
 )
 def test_what_happens_to_one_worker_costs_as_much_in_a_large_pool(story, share):
     def a_pool(size: int) -> Pool:
         # A share of slots is vacant, and filled as there is need.
-        pool = Pool(max_workers=size, min_idle=None if share == 1 else size // share)
+        pool = Pool(
+            max_workers=size,
+            min_idle=None if share == 1 else size // share,
+            lays_out=story is sharing,
+        )
         pool.warm()
         return pool
 
