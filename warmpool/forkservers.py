@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import threading
@@ -12,8 +11,9 @@ from multiprocessing import context, forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from warmpool import child, early, forkguard, preparation, servers
+from warmpool import child, forkguard, preparation, servers
 from warmpool.plan import News, Plan, refuse_reload
+from warmpool.tie import Tie
 
 
 def _locals_of(function: Callable[..., Any], error: BaseException) -> Iterator[dict[str, Any]]:
@@ -66,62 +66,6 @@ def _collectable() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Tie:
-    """Has the kernel send SIGKILL to a server when this process ends, however that is.
-
-    A server looks for that end between two requests only: not while it hangs in an import, nor
-    while it is stopped; and it cannot be told before its interpreter is up. So nothing has to run
-    in it for this: both ends of a pipe are here, and the end of the writing one is an event on the
-    reading one, which sends the signal, if that is still there. When a process ends, Linux lets go
-    of its descriptors in the order of their numbers, or in the reverse one (since 4.3): there are
-    two pipes, one for each.
-    """
-
-    def __init__(self) -> None:
-        self._reading: list[int] = []
-        self._writing: list[int] = []
-        forkguard.enroll(self)
-        try:
-            self._open(self._reading, self._writing)
-            self._open(self._writing, self._reading)
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self, higher: list[int], lower: list[int]) -> None:
-        """One more pipe, one of whose ends is to have the higher number."""
-        reading, writing = os.pipe()
-        self._reading.append(reading)
-        self._writing.append(writing)
-        number = higher.pop()
-        try:
-            higher.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, lower[-1] + 1))
-        finally:
-            os.close(number)
-
-    def fasten(self, pid: int) -> None:
-        """Say whom."""
-        with contextlib.suppress(OSError):  # It is dead.
-            for reading in self._reading:
-                early.kill_at_end_of(reading, pid)
-
-    def close(self) -> None:
-        """Let go of it. The reading ends are the first, so nobody is killed."""
-        self._close(self._reading, self._writing)
-
-    def close_after_fork(self) -> None:
-        """See :mod:`warmpool.forkguard`."""
-        # The writing ends are the first: the host may have been killed since it was copied, and
-        # then this is its end.
-        self._close(self._writing, self._reading)
-
-    @staticmethod
-    def _close(*in_order: list[int]) -> None:
-        for ends in in_order:
-            while ends:
-                os.close(ends.pop())
-
-
 class _Server(forkserver.ForkServer):
     """A fork server of one pool's own.
 
@@ -145,7 +89,7 @@ class _Server(forkserver.ForkServer):
         # The heir of a launcher that hung may be here beside it.
         self._making = threading.Lock()
         self._closed = False
-        self._tie: _Tie | None = None
+        self._tie: Tie | None = None
         self.process: servers.ServerProcess | None = None
         forkguard.enroll(self)
 
@@ -167,7 +111,7 @@ class _Server(forkserver.ForkServer):
             raise ProcessLookupError("the pool has ended")
 
     def _launch(self) -> None:
-        tie = _Tie()
+        tie = Tie()
         try:
             super().ensure_running()
             assert self._forkserver_pid is not None

@@ -6,7 +6,8 @@ the pool's constructor, on the thread of its caller; the copy, the zygote, has o
 nothing but fork workers and collect them (see :mod:`warmpool.copied`).
 
 The link to it is one end of a pair of sockets, which nobody but the host holds: at its end of file
-the zygote ends. A zygote that died is replaced by another copy, made on the launcher's thread.
+the zygote ends. One that is stopped does not see that, and is tied to the host besides (see
+:mod:`warmpool.tie`). A zygote that died is replaced by another copy, made on the launcher's thread.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from multiprocessing.process import BaseProcess
 
 from warmpool import child, copied, forkguard, forking, mending, servers
 from warmpool.plan import News, Plan, refuse_reload
+from warmpool.tie import Tie
 
 
 class Zygote:
@@ -48,20 +50,33 @@ class Zygote:
     def _copy(self, inherited: child.Inherited) -> None:
         # All of them: a handler of the host's (an arbiter's SIGTERM, say) must not run in the copy.
         everything = signal.valid_signals()
-        with forkguard.signals_blocked(everything) as mask, forkguard.making():
-            ours, theirs = socket.socketpair()
-            self.link = forking.Link(ours)
-            with theirs:
-                # Its hook closes the copy of our end, in this copy of the host as in all others.
-                forkguard.enroll(self)
-                try:
-                    pid = os.fork()
-                except BaseException:
-                    self.link.close()
-                    raise
-                if pid == 0:
-                    copied.live(theirs, inherited, mask)
+        with forkguard.signals_blocked(everything) as mask:
+            with forkguard.making():
+                ours, theirs = socket.socketpair()
+                self.link = forking.Link(ours)
+                with theirs:
+                    # Its hook closes the copy of our end, in this copy of the host as in all.
+                    forkguard.enroll(self)
+                    try:
+                        pid = os.fork()
+                    except BaseException:
+                        self.link.close()
+                        raise
+                    if pid == 0:
+                        copied.live(theirs, inherited, mask)
+            self._tie_down(pid)
+
+    def _tie_down(self, pid: int) -> None:
+        # Made only now: a copy that is stopped at once, before that hook, keeps what it has.
         self.process = servers.ServerProcess(pid)
+        self._tie: Tie | None = None
+        try:
+            with forkguard.making():
+                self._tie = Tie()
+            self._tie.fasten(pid)
+        except BaseException:
+            self.end()
+            raise
 
     def await_answer(self, status: int) -> None:
         """Nothing bounds it but :meth:`Fork.break_off`: it comes with the zygote's death, too."""
@@ -72,6 +87,8 @@ class Zygote:
         # First: by this one ends that may not be killed.
         self.link.close()
         self.process.end()
+        if self._tie is not None:
+            self._tie.close()
 
     def close_after_fork(self) -> None:
         """See :mod:`warmpool.forkguard`."""

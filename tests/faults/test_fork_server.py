@@ -158,9 +158,9 @@ def test_close_ends_while_a_fork_server_hangs_in_its_preload(
 
 KILLED_AS_IT_IS_COPIED = """
 import os, signal, sys
-from warmpool import forkservers
+from warmpool.tie import Tie
 
-tie = forkservers._Tie()
+tie = Tie()
 tie.fasten(int(sys.argv[1]))
 reading, writing = os.pipe()
 let_go = tie.close_after_fork

@@ -569,6 +569,66 @@ def test_zygotes_and_workers_end_with_a_killed_host_that_leaves_a_fork(run_host:
     assert processes.is_running(copy)
 
 
+STOPPED = """
+    import ctypes, os, signal, sys, time
+
+    where = sys.argv[1]
+
+    def stop():
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def prepare():
+        if where == "at its birth":
+            # Of hooks in a copy, the first that was set is the first to run.
+            os.register_at_fork(after_in_child=stop)
+        from warmpool import mending
+        if where == "before its group":
+            mending.mend = stop
+
+    def stopped_child():
+        from tests.helpers import processes
+        from tests.helpers.waiting import until
+        def look():
+            return [pid for pid in processes.children(os.getpid()) if processes.state(pid) == "T"]
+        return until(look, "it is stopped")[0]
+
+    def be_a_host():
+        prepare()
+        from warmpool import WarmPool
+        from tests.helpers import processes, tasks
+        pool = WarmPool(1, start_method="fork")
+        if where == "later":
+            zygote = processes.parent(pool.submit(tasks.own_pid).result(20))
+            os.kill(zygote, signal.SIGSTOP)
+        print(os.getpid(), stopped_child(), flush=True)
+        time.sleep(600)
+
+    PR_SET_CHILD_SUBREAPER = 36
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    if os.fork() == 0:
+        be_a_host()
+    os.wait()
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signals for descriptors")
+@pytest.mark.parametrize("where", ["at its birth", "before its group", "later"])
+def test_a_zygote_that_is_stopped_does_not_outlive_a_killed_host(
+    run_host: RunHost, where: str
+) -> None:
+    """Its new parent is of the same session, as in a container, so the kernel lets it be stopped.
+
+    (Else it has a stopped process go on whose group has lost its last tie to the session: that was
+    to rely on only for one with a group of its own.)
+    """
+    top = run_host(STOPPED, where)
+    host, zygote = top.numbers()
+    processes.kill(host)
+    processes.wait_gone(zygote)
+    until(lambda: set(top.members()) <= {top.pid}, "nobody else is left")
+
+
 def test_ending_a_server_that_may_not_be_killed_has_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
