@@ -62,7 +62,8 @@ class Scene:
             if kinds.BROKEN not in design.tolerates:
                 self.ledger.complain(f"{label} is broken")
             return None
-        entry = Entry(number, job, label, future, set(design.tolerates))
+        may_lie = design.has_trays and job.is_small
+        entry = Entry(number, job, label, future, set(design.tolerates), may_lie)
         self.ledger.enter(entry)
         return entry
 

@@ -151,6 +151,7 @@ class Host:
         ledger.settle_all()
         for label in sorted(set(pools) - set(rough)):
             self._close(scene, label, rng)
+        ledger.look_at_claims()
         ledger.count_runs()
         signal.signal(SIGNAL, signal.SIG_IGN)  # It holds the phase's pools.
         self._take_in(ledger, mischief.committed)

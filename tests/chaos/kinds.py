@@ -18,6 +18,7 @@ RIGHT, RAISED = "right", "raised what it was to"
 DIED, BROKE, LATE, SILENT = "WorkerDied", "ProtocolError", "TaskTimeout", "WorkerUnresponsive"
 LARGE, SOFT, PAYLOAD, LEFT = "MemoryLimitExceeded", "SoftTimeout", "PayloadError", "SystemExit"
 WAITED, BROKEN, CLOSED, CANCELLED = "QueueTimeout", "PoolBroken", "PoolClosed", "cancelled"
+BEHIND = "WorkerDied for another task"
 
 SHORT, AMPLE = 1.0, 45.0
 """Seconds for tasks that hang on purpose, and for all others, which never need them unless their
@@ -42,6 +43,11 @@ class Job:
     ends: frozenset[str] = frozenset({RIGHT})
     result: Any = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is small enough to be laid out."""
+        return self.function is not tasks.take_much
 
     @property
     def may_run_again(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import kinds
+from tests.chaos.behind import Behind, says_so
 from tests.chaos.kinds import Job
 from tests.chaos.tasks import Known
 from warmpool import TaskFuture, WarmPool, WorkerError
@@ -30,6 +31,7 @@ class Entry:
         pool: The label of its pool.
         future: Its future.
         allowed: What else may become of it, since somebody has meddled.
+        may_lie: Whether it may be laid out for a worker that has another task.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Entry:
     pool: str
     future: TaskFuture[object]
     allowed: set[str] = field(default_factory=set)
+    may_lie: bool = False
 
 
 @dataclass
@@ -83,6 +86,7 @@ class Ledger:
         self._open: dict[int, Entry] = {}
         self._verdicts: dict[int, Verdict] = {}
         self._closing: set[str] = set()
+        self._behind = Behind()
         runs.touch()
 
     # ------------------------------------------------------------------ as it goes
@@ -111,17 +115,34 @@ class Ledger:
             if self._open.pop(entry.number, None) is None:
                 return
         ending, error = _ending(entry)
+        wrong = None
         if ending not in self._allowed(entry, error):
             pid = entry.future.info.pid
-            self.complain(
+            wrong = (
                 f"task {entry.number} ({entry.job.kind}, {entry.job.options}) of {entry.pool}, "
                 f"worker {pid}: {ending}, not {sorted(entry.job.ends | entry.allowed)}: {error!r}\n"
                 + "\n".join(getattr(error, "story", ()))
             )
+        counted = ending
+        if wrong is not None:
+            if self._may_be_behind(entry, error):
+                counted = kinds.BEHIND
+            else:
+                self.complain(wrong)
         verdict = _runs(entry, ending, error)
         with self._lock:
+            if isinstance(error, WorkerError):
+                self._behind.add(entry.pool, entry.future.info.started, error, wrong)
             self._verdicts[entry.number] = verdict
-            self.counts.setdefault(entry.pool, Counter())[ending] += 1
+            self.counts.setdefault(entry.pool, Counter())[counted] += 1
+
+    def _may_be_behind(self, entry: Entry, error: BaseException | None) -> bool:
+        return (
+            entry.may_lie
+            and not entry.job.may_run_again
+            and isinstance(error, WorkerError)
+            and says_so(error)
+        )
 
     def _allowed(self, entry: Entry, error: BaseException | None) -> set[str]:
         allowed = {*entry.job.ends, *entry.allowed}
@@ -154,6 +175,11 @@ class Ledger:
                     f"UNSETTLED: task {entry.number} ({entry.job.kind}) of {entry.pool}: "
                     f"{entry.future!r}, {entry.future.info}"
                 )
+
+    def look_at_claims(self) -> None:
+        """Complain of tasks that are said to have gone with another one's worker, and have not."""
+        for wrong in self._behind.unfounded():
+            self.complain(wrong)
 
     def count_runs(self) -> None:
         """Compare how often each task was run with how often it may have been."""

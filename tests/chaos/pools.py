@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.chaos import kinds
 from tests.helpers import policies
-from warmpool import WarmPool, notices
+from warmpool import WarmPool, notices, tray
 from warmpool.restart import RestartPolicy
 
 MiB = 1 << 20
@@ -45,6 +45,12 @@ class Design:
         return "memory_limit" in self.options
 
     @property
+    def has_trays(self) -> bool:
+        """Whether tasks are laid out for workers that have another one."""
+        without = {"max_queue", "max_tasks_per_child", "min_idle"}
+        return tray.AVAILABLE and not without & self.options.keys()
+
+    @property
     def tolerates(self) -> set[str]:
         """What may become of any of its tasks."""
         ends = set()
@@ -67,8 +73,8 @@ class Design:
             return WarmPool(start_method=self.method, name=self.label, **options)
 
 
-# A machine with every core taken twice may keep a worker from beating for seconds.
-_BEATS = {"heartbeat_interval": 0.25, "heartbeat_timeout": 6.0}
+# A machine with every core taken several times may keep a worker from beating for seconds.
+_BEATS = {"heartbeat_interval": 0.25, "heartbeat_timeout": 10.0}
 _NO_BEATS = {"heartbeat_timeout": None, "task_timeout": 45.0}
 _COMMON = {"grace": 0.3, "init_timeout": 10.0}
 _ELASTIC = {"max_workers": 3, "min_idle": 0, "idle_timeout": 0.3}

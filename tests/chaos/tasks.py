@@ -122,7 +122,10 @@ def exhaust_descriptors(runs: Path, number: int) -> int:
 def inflate(runs: Path, number: int, size: int) -> NoReturn:
     """Take so many bytes, and keep them."""
     note(runs, number)
-    balloon = bytearray(os.urandom(1 << 16)) * (size >> 16)
+    # In pieces: the worker does not beat during any of them, and all at once they may take longer
+    # than it may be silent, on a machine that is slow.
+    piece = os.urandom(1 << 16)
+    balloon = [bytearray(piece) for _ in range(size >> 16)]
     time.sleep(_LONG)
     raise AssertionError(len(balloon))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.chaos import kinds, measure, tasks
 from tests.chaos.kinds import Job
 from tests.chaos.ledger import Entry, Ledger, Victims
 from tests.chaos.measure import Holding
-from warmpool import PoolClosed, TaskFuture, WorkerDied
+from warmpool import PoolClosed, ProtocolError, TaskFuture, TaskInfo, WorkerDied
 
 NUMBER = 7
 RESULT = tasks.known(NUMBER)
@@ -21,9 +22,14 @@ RESULT = tasks.known(NUMBER)
 class Settled(TaskFuture[Any]):
     """A future that has its answer."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: Any, began: float = 0.0) -> None:
         super().__init__(None, NUMBER, 0.0)  # type: ignore[arg-type]
         self._answer = answer
+        self._began = began
+
+    @property
+    def info(self) -> TaskInfo:
+        return dataclasses.replace(super().info, started=self._began)
 
     def result(self, timeout: float | None = None) -> Any:
         if isinstance(self._answer, BaseException):
@@ -109,6 +115,89 @@ def test_a_task_that_stays_open_is_noticed(ledger: Ledger, monkeypatch: pytest.M
     (problem,) = ledger.problems
     assert problem.startswith(f"UNSETTLED: task {NUMBER}")
     assert stacks
+
+
+# ------------------------------------------------------------- behind one that ruins its worker
+
+BUSY = "+0.1s DispatchTask -> busy"
+KILLED = (BUSY, "+0.2s WorkerBrokeProtocol -> killing", "+0.3s WorkerExited -> dead")
+FOR_ANOTHER = (
+    "it was killed by SIGKILL, by the pool, for what another task of the same worker had done"
+)
+
+
+def lost(**changes: Any) -> WorkerDied:
+    facts = {"pid": 1, "worker_id": 4, "stage": "busy", "exitcode": -9, "started": True}
+    text = changes.pop("text", FOR_ANOTHER)
+    return WorkerDied(text, **facts | {"story": KILLED} | changes)
+
+
+def culprit(**changes: Any) -> ProtocolError:
+    facts = {"pid": 1, "worker_id": 4, "stage": "busy", "started": True, "story": (BUSY,)}
+    return ProtocolError("it wrote what is no message", **facts | changes)
+
+
+def settle_both(ledger: Ledger, first: BaseException, second: BaseException, **entry: Any) -> str:
+    """Have a task that breaks its worker come to the first, and one behind it to the second."""
+    breaks = Job("writes_garbage", tasks.commit, ends=frozenset({kinds.BROKE}))
+    job = Job("answer", tasks.answer, result=RESULT, options=entry.pop("options", {}))
+    entry = {"pool": "pool", "may_lie": True, "began": 2.0} | entry
+    began = entry.pop("began")
+    entries = [
+        Entry(NUMBER, breaks, "pool", Settled(first, 1.0)),
+        Entry(NUMBER + 1, job, future=Settled(second, began), **entry),
+    ]
+    for entered in reversed(entries):  # Whose end is seen first does not matter.
+        ledger.enter(entered)
+        ledger.settle(entered)
+    ledger.look_at_claims()
+    ledger.count_runs()
+    return "\n".join(ledger.problems)
+
+
+def test_who_began_behind_one_that_ruined_their_worker_may_be_lost(ledger: Ledger) -> None:
+    assert settle_both(ledger, culprit(), lost()) == ""
+    assert ledger.counts == {"pool": {kinds.BEHIND: 1, kinds.BROKE: 1}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"text": "it was killed by SIGKILL"}),
+        ({}, {"exitcode": -11}),
+        ({}, {"started": False}),
+        ({}, {"stage": "idle"}),
+        ({}, {"worker_id": 5}),
+        ({}, {"pid": 2}),
+        ({"story": ("+0.0s DispatchTask -> busy",)}, {}),
+        ({}, {"story": (BUSY, "+0.3s WorkerExited -> dead")}),
+    ],
+)
+def test_nobody_else_may(ledger: Ledger, first: dict[str, Any], second: dict[str, Any]) -> None:
+    complaint = settle_both(ledger, culprit(**first), lost(**second))
+    assert f"task {NUMBER + 1} (answer, {{}}) of pool" in complaint
+    assert "WorkerDied, not ['right']" in complaint
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"may_lie": False}, {"pool": "other"}, {"began": 0.5}, {"options": {"retries": 1}}],
+)
+def test_nor_where_it_was_not_behind_or_could_be_run_again(
+    ledger: Ledger, entry: dict[str, Any]
+) -> None:
+    assert "WorkerDied, not ['right']" in settle_both(ledger, culprit(), lost(), **entry)
+
+
+def test_nor_behind_one_that_has_not_ruined_it_as_it_may(ledger: Ledger) -> None:
+    died = WorkerDied("it died", pid=1, worker_id=4, stage="busy", started=True, story=(BUSY,))
+    assert settle_both(ledger, died, lost()).count("WorkerDied, not ['") == 2
+
+
+def test_who_is_lost_behind_another_was_not_run_twice(ledger: Ledger) -> None:
+    for _ in range(2):
+        tasks.note(ledger.runs, NUMBER + 1)
+    assert "was run 2 times, not 0 to 1" in settle_both(ledger, culprit(), lost())
 
 
 def test_what_is_left_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

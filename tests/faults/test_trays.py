@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import threading
 from collections import Counter
 from concurrent.futures import CancelledError
 
@@ -13,9 +14,10 @@ import pytest
 
 from tests.helpers import processes, tasks
 from tests.helpers.gate import hold
-from tests.helpers.waiting import BOUND, until
-from warmpool import PoolClosed, WorkerDied, WorkerUnresponsive, tray
+from tests.helpers.waiting import BOUND, outcome, until
+from warmpool import PoolClosed, ProtocolError, WorkerDied, WorkerUnresponsive, tray
 from warmpool.dispatching import Dispatcher
+from warmpool.fleet import Fleet
 
 pytestmark = pytest.mark.skipif(not tray.AVAILABLE, reason="there are no trays here")
 
@@ -209,3 +211,63 @@ def test_a_copy_of_the_host_has_no_end_of_a_tray(make_pool, start_method):
         os.waitpid(child, 0)
         os.close(reading)
         os.close(writing)
+
+
+class Reading:
+    """The supervisor's reading of what workers have written, which can be held up."""
+
+    def __init__(self, monkeypatch):
+        self._may = threading.Event()
+        self._may.set()
+        read = Fleet._read
+
+        def wait_and_read(fleet, worker, held):
+            assert self._may.wait(BOUND)
+            return read(fleet, worker, held)
+
+        monkeypatch.setattr(Fleet, "_read", wait_and_read)
+
+    def stop(self):
+        self._may.clear()
+
+    def go_on(self):
+        self._may.set()
+
+
+@pytest.fixture
+def reading(monkeypatch):
+    reading = Reading(monkeypatch)
+    yield reading
+    reading.go_on()
+
+
+def test_what_is_begun_behind_one_that_wrote_garbage_is_lost_with_their_worker(
+    make_pool, start_method, make_gate, tmp_path, reading
+):
+    """And nothing else is; nor is it run again, unless it may be."""
+    pool, path, before, behind = make_pool(1), tmp_path / "notes", make_gate(), make_gate()
+    quick = [pool.submit(abs, -number) for number in range(50)]
+    culprit = pool.submit(tasks.hold_and, before, "writes_garbage_and_goes_on")
+    # Each of these two is begun; the first is over, and its answer is not to be found.
+    answered = pool.submit(tasks.note, path, "answered")
+    again = pool.options(retries=1).submit(tasks.note, path, "again")
+    begun = pool.submit(hold, behind)
+    rest = submit_notes(pool, path, range(100))
+    pid = before.arrived()
+    until(lambda: begun.lies, "they are laid out")
+    reading.stop()
+    before.open()
+    assert behind.arrived() == pid
+    reading.go_on()
+    assert isinstance(outcome(culprit), ProtocolError)
+    for lost in (answered, begun):
+        error = outcome(lost)
+        assert isinstance(error, WorkerDied)
+        assert (error.pid, error.signal, error.started) == (pid, signal.SIGKILL, True)
+        assert "for what another task of the same worker had done" in str(error)
+        assert lost.info.attempts == 1
+    assert [future.result(BOUND) for future in quick] == [*range(50)]
+    assert again.result(BOUND) not in (pid, None)
+    assert {future.result(BOUND) for future in rest.values()} == {again.result()}
+    counts = Counter(text for _, text in tasks.notes(path))
+    assert counts == {"answered": 1, "again": 2, **dict.fromkeys(map(str, rest), 1)}
