@@ -163,14 +163,17 @@ class _Popen(servers.Popen):
     """As its base, but for the server it asks."""
 
     def _launch(self, process_obj: _Process) -> None:
+        early = process_obj.endpoints.early
         body = preparation.dump(self, process_obj, process_obj.endpoints)
         self.sentinel, writing = process_obj.server.connect_to_new_process(self._fds)
         self.keep(self.sentinel)
-        with open(writing, "wb", closefd=True) as file:
-            # The child takes the end of file of this one for the end of its parent.
-            self.keep(os.dup(writing))
-            file.write(body)
+        # The child takes the end of file of this one for the end of its parent.
+        self.keep(writing)
         self.read_pid()
+        if early is not None:
+            # It ties itself when it has read what follows: to its group, and after this.
+            early.tie(self.pid)
+        servers.write(writing, body)
 
 
 class _Process(context.ForkServerProcess):

@@ -113,6 +113,19 @@ def dump(popen: Any, *values: Any) -> bytes:
     return buffer.getvalue()
 
 
+def write(descriptor: int, body: bytes) -> None:
+    """Give a new process what it is to read, if it lives. *Threads:* any; blocks."""
+    # The host may have given SIGPIPE its default again, and is not to die of a dead child.
+    with forkguard.signals_blocked((signal.SIGPIPE,)):
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(body)
+        except BrokenPipeError:
+            # It is dead, and will be found so.
+            if hasattr(signal, "sigtimedwait"):
+                signal.sigtimedwait((signal.SIGPIPE,), 0)
+
+
 def check_pid(answer: int) -> int:
     """What a server answers to a request: the new process's pid, and nothing else.
 

@@ -51,21 +51,9 @@ class _Popen(popen_spawn_posix.Popen):
         # leave the host waiting for ever, for a reader that it is itself (cpython#118981).
         process_obj.method.under_way = self.pid
         try:
-            _write(writing, body)
+            servers.write(writing, body)
         finally:
             process_obj.method.under_way = None
-
-
-def _write(descriptor: int, body: bytes) -> None:
-    # The host may have given SIGPIPE its default again, and is not to die of a dead child.
-    with forkguard.signals_blocked((signal.SIGPIPE,)):
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(body)
-        except BrokenPipeError:
-            # It is dead, and will be found so.
-            if hasattr(signal, "sigtimedwait"):
-                signal.sigtimedwait((signal.SIGPIPE,), 0)
 
 
 class _Process(context.SpawnProcess):

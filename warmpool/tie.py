@@ -42,11 +42,11 @@ class Tie:
         finally:
             os.close(number)
 
-    def fasten(self, pid: int) -> None:
-        """Say whom."""
+    def fasten(self, whom: int) -> None:
+        """Say whom: a process, or a group (negative)."""
         with contextlib.suppress(OSError):  # It is dead.
             for reading in self._reading:
-                early.kill_at_end_of(reading, pid)
+                early.kill_at_end_of(reading, whom)
 
     def close(self) -> None:
         """Let go of it. The reading ends are the first, so nobody is killed."""

@@ -67,13 +67,17 @@ class Zygote:
             self._tie_down(pid)
 
     def _tie_down(self, pid: int) -> None:
-        # Made only now: a copy that is stopped at once, before that hook, keeps what it has.
         self.process = servers.ServerProcess(pid)
         self._tie: Tie | None = None
         try:
+            # Made only now: a copy that is stopped at once, before that hook, keeps what it has.
             with forkguard.making():
                 self._tie = Tie()
-            self._tie.fasten(pid)
+            # It makes its group itself, too; but it may be stopped before that. And so may a worker
+            # be that is of this group, for it has not made its own yet.
+            with contextlib.suppress(OSError):
+                os.setpgid(pid, pid)
+            self._tie.fasten(-pid)
         except BaseException:
             self.end()
             raise

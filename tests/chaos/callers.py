@@ -101,7 +101,7 @@ class Caller:
                 label = self._random.choice(list(self._scene.pools))
                 entries = [
                     entry
-                    for _ in range(self._random.choice((1, 1, 1, 2, 6)))
+                    for _ in range(self._how_many(label))
                     if (entry := self._scene.submit(self._random, label)) is not None
                 ]
                 if entries:
@@ -113,6 +113,11 @@ class Caller:
             except BaseException as error:
                 self._ledger.complain(f"{self._thread.name}: {error!r}")
                 raise
+
+    def _how_many(self, label: str) -> int:
+        # Tasks are laid out for busy workers only where many wait.
+        many = (30,) if self._scene.pools[label][0].has_trays else ()
+        return self._random.choice((1, 1, 1, 1, 1, 2, 2, 6, 6, *many))
 
     # ------------------------------------------------------------------ ways to wait
 

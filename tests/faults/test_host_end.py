@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -276,6 +277,70 @@ def test_an_interpreter_that_was_stopped_at_its_start_does_not_outlive_a_killed_
     assert int(host.line()) in host.members()
     host.kill()
     host.wait_deserted()
+
+
+WORKER_STOPPED_AT_BIRTH = """
+    import ctypes, multiprocessing, os, signal, sys
+    from pathlib import Path
+
+    def stop():
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def stop_copies():
+        os.register_at_fork(after_in_child=stop)
+
+    def be_a_host(method):
+        from tests.helpers import processes
+        from tests.helpers.waiting import until
+        from warmpool import WarmPool
+        host, preload = os.getpid(), None
+        if method == "fork":
+            # Not its zygote.
+            os.register_at_fork(after_in_child=lambda: os.getppid() == host or stop())
+        elif method == "forkserver":
+            # In the folder where its server will be started.
+            Path("stopping.py").write_text(
+                "import os, signal\\n"
+                "os.register_at_fork("
+                "after_in_child=lambda: os.kill(os.getpid(), signal.SIGSTOP))"
+            )
+            multiprocessing.set_forkserver_preload(["stopping"])
+        else:
+            preload = stop_copies
+        pool = WarmPool(1, start_method=method, preload=preload)
+
+        def stopped():
+            own = processes.session_members(os.getsid(0))
+            return [pid for pid in own if processes.state(pid) == "T"]
+
+        print(os.getpid(), until(stopped, "it is stopped")[0], flush=True)
+        sys.stdin.read()
+
+    if __name__ == "__main__":
+        PR_SET_CHILD_SUBREAPER = 36
+        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        if os.fork() == 0:
+            be_a_host(sys.argv[1])
+        os.wait()
+        sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signals for descriptors")
+def test_a_worker_that_was_stopped_at_its_birth_does_not_outlive_a_killed_host(
+    run_host: RunHost, start_method: str
+) -> None:
+    """Nor where its new parent is of the same session, as in a container.
+
+    Else the kernel has stopped processes of some groups go on.
+    """
+    if start_method == "spawn":
+        pytest.skip("it is an interpreter, as above")
+    top = run_host(WORKER_STOPPED_AT_BIRTH, start_method)
+    host, worker = top.numbers()
+    processes.kill(host)
+    processes.wait_gone(worker)
+    until(lambda: set(top.members()) <= {top.pid}, "nobody else is left")
 
 
 # ------------------------------------------------------------------------------- Ctrl-C
