@@ -245,7 +245,7 @@ def _live_as_a_copy(host: int, pool: WarmPool, seconds: float) -> None:
     status = 1
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(20)
+        signal.alarm(40)
         try:
             pool.submit(int)
         except WarmpoolError:

@@ -31,13 +31,13 @@ CALLERS = 8
 """Threads beside the main one."""
 WARM_UP = 4.0
 """Seconds of the first phase, with whose end the others are compared."""
-HANGS_AFTER = 240.0
+HANGS_AFTER = 300.0
 """Seconds that a phase may take beyond its own: each wait in it has a bound, and all of them
 together do not come to this."""
-CLOSES_WITHIN = 20.0
+CLOSES_WITHIN = 30.0
 """Seconds that ``close()`` may take: its grace, and what a machine that is very slow adds."""
-HEALS_WITHIN = 60.0
-FILES_GO_WITHIN = 20.0
+HEALS_WITHIN = 90.0
+FILES_GO_WITHIN = 30.0
 
 
 def main(arguments: list[str]) -> None:

@@ -20,7 +20,7 @@ from types import FrameType
 
 from tests.helpers import processes
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that the last threads and processes of closed pools have to be gone."""
 MiB = 1 << 20
 MEMORY_SLACK = 64 * MiB

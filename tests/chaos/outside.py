@@ -27,6 +27,8 @@ LIFETIME = 0.6
 """The part of a round that belongs to the host which ends in order."""
 KILLED_AFTER = 5.0
 """Seconds that a host lives at most before it is killed."""
+SILENT_FOR = 60.0
+"""Seconds that a host may say nothing, while it starts, too."""
 PHASE = 15.0
 """Seconds of one phase, about."""
 
@@ -77,7 +79,7 @@ class Round:
             host.close()
 
     def _live_with(self, host: Host) -> None:
-        while (line := host.line()) in ("begun", "lives"):
+        while (line := host.line(SILENT_FOR)) in ("begun", "lives"):
             if self._random.random() < 0.15:
                 processes.kill(host.pid, signal.SIGSTOP)
                 time.sleep(self._random.uniform(0, 1.5))
@@ -96,7 +98,7 @@ class Round:
         host = self._run(60, 1)
         try:
             if self._random.random() < 0.8:
-                while host.line() != "begun":
+                while host.line(SILENT_FOR) != "begun":
                     pass
             give_up_at = time.monotonic() + self._random.uniform(0, KILLED_AFTER)
             while (left := give_up_at - time.monotonic()) > 0:

@@ -76,7 +76,7 @@ class Design:
 # A machine with every core taken several times may keep a worker from beating for seconds.
 _BEATS = {"heartbeat_interval": 0.25, "heartbeat_timeout": 10.0}
 _NO_BEATS = {"heartbeat_timeout": None, "task_timeout": 45.0}
-_COMMON = {"grace": 0.3, "init_timeout": 10.0}
+_COMMON = {"grace": 0.3, "init_timeout": 15.0}
 _ELASTIC = {"max_workers": 3, "min_idle": 0, "idle_timeout": 0.3}
 
 DESIGNS = [

@@ -14,7 +14,7 @@ SECONDS = 40.0
 SEED = "WARMPOOL_CHAOS_SEED"
 
 
-@pytest.mark.timeout(600)  # A phase that hangs tells where after four minutes, and ends.
+@pytest.mark.timeout(600)  # A phase that hangs tells where after five minutes, and ends.
 def test_a_minute_of_chaos(capsys: pytest.CaptureFixture[str]) -> None:
     seed = int(os.environ.get(SEED) or random.randrange(1_000_000))
     with capsys.disabled():

@@ -58,15 +58,15 @@ class Host:
             )
         self.pid = self._process.pid
 
-    def line(self) -> str:
+    def line(self, bound: float = BOUND) -> str:
         """Wait for its next line of output."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        give_up_at = time.monotonic() + BOUND
+        give_up_at = time.monotonic() + bound
         while b"\n" not in self._unread:
             left = max(0.0, give_up_at - time.monotonic())
             ready, _, _ = select.select([descriptor], [], [], left)
-            assert ready, f"the host said nothing for {BOUND:g} s; stderr:\n{self.stderr}"
+            assert ready, f"the host said nothing for {bound:g} s; stderr:\n{self.stderr}"
             data = os.read(descriptor, 1 << 16)
             assert data, f"the host's output has ended; stderr:\n{self.stderr}"
             self._unread += data
