@@ -156,6 +156,56 @@ def test_close_ends_while_a_fork_server_hangs_in_its_preload(
     processes.wait_gone(server)
 
 
+DEAD_BEFORE_IT_READS = """
+    import multiprocessing, select, signal
+    from pathlib import Path
+    from tests.helpers import policies, tasks
+    from tests.helpers.waiting import until
+    from warmpool import WarmPool, servers
+
+    real, waited = servers.write, []
+
+    def write_late(descriptor, body):
+        if not waited:
+            # Until nobody has the reading end any more.
+            poll = select.poll()
+            poll.register(descriptor, 0)
+            waited.extend(poll.poll(20_000))
+            assert waited[0][1] & select.POLLERR
+        real(descriptor, body)
+
+    if __name__ == "__main__":
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        servers.write = write_late
+        Path("dying.py").write_text(
+            "import os, pathlib\\n"
+            "def die():\\n"
+            "    try:\\n"
+            "        pathlib.Path('first').touch(exist_ok=False)\\n"
+            "    except FileExistsError:\\n"
+            "        return\\n"
+            "    os._exit(7)\\n"
+            "os.register_at_fork(after_in_child=die)"
+        )
+        multiprocessing.set_forkserver_preload(["dying"])
+        with policies.use(policies.PATIENT):
+            pool = WarmPool(1, start_method="forkserver")
+        print(pool.submit(tasks.echo, "served").result(20), len(waited), flush=True)
+        print(pool.stats().workers_failed, flush=True)
+        pool.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a pipe says of its other end")
+def test_a_worker_that_dies_before_it_has_read_anything_harms_no_host_that_dies_of_sigpipe(
+    run_host: Callable[..., Host],
+) -> None:
+    host = run_host(DEAD_BEFORE_IT_READS)
+    assert host.line() == "served 1"
+    assert host.line() == "1"
+    assert host.wait() == 0
+
+
 KILLED_AS_IT_IS_COPIED = """
 import os, signal, sys
 from warmpool.tie import Tie
