@@ -37,6 +37,8 @@ together do not come to this."""
 CLOSES_WITHIN = 30.0
 """Seconds that ``close()`` may take: its grace, and what a machine that is very slow adds."""
 HEALS_WITHIN = 90.0
+BOOKS_WITHIN = 30.0
+"""Seconds that a pool has to do what callbacks have given it meanwhile."""
 FILES_GO_WITHIN = 30.0
 
 
@@ -151,6 +153,7 @@ class Host:
         ledger.settle_all()
         for label in sorted(set(pools) - set(rough)):
             self._close(scene, label, rng)
+        ledger.settle_all()  # What callbacks have submitted since.
         ledger.look_at_claims()
         ledger.count_runs()
         signal.signal(SIGNAL, signal.SIG_IGN)  # It holds the phase's pools.
@@ -205,12 +208,7 @@ def _get_well(label: str, pool: tuple[Design, WarmPool], ledger: Ledger, patienc
     else:
         ledger.complain(f"{label} does not get well: {pool_!r}; last: {last!r}")
         return
-    while time.monotonic() < give_up_at:
-        stats = pool_.stats()
-        if stats.queued == stats.running == 0:
-            break
-        time.sleep(0.01)
-    check_books(pool_, label, ledger)
+    check_books(pool_, label, ledger, max(give_up_at, time.monotonic() + BOOKS_WITHIN))
 
 
 if __name__ == "__main__":

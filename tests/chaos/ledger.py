@@ -6,6 +6,7 @@ import faulthandler
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.chaos import kinds
 from tests.chaos.behind import Behind, says_so
 from tests.chaos.kinds import Job
 from tests.chaos.tasks import Known
-from warmpool import TaskFuture, WarmPool, WorkerError
+from warmpool import PoolStats, TaskFuture, WarmPool, WorkerError
 
 SETTLES_WITHIN = 60.0
 """Seconds that a future may be pending once nothing is done to its pool any more. Nothing here
@@ -159,7 +160,7 @@ class Ledger:
         """Wait for all that is open, and complain of what stays so."""
         give_up_at = time.monotonic() + SETTLES_WITHIN
         hangs = False
-        for entry in list(self._open.values()):
+        for entry in self._all_open():
             while not entry.future.done() and time.monotonic() < give_up_at:
                 try:
                     entry.future.exception(max(0.0, give_up_at - time.monotonic()))
@@ -175,6 +176,13 @@ class Ledger:
                     f"UNSETTLED: task {entry.number} ({entry.job.kind}) of {entry.pool}: "
                     f"{entry.future!r}, {entry.future.info}"
                 )
+
+    def _all_open(self) -> Iterator[Entry]:
+        # Callbacks submit more, when the tasks that are waited for are done.
+        seen: set[int] = set()
+        while left := [entry for number, entry in list(self._open.items()) if number not in seen]:
+            seen.update(entry.number for entry in left)
+            yield from left
 
     def look_at_claims(self) -> None:
         """Complain of tasks that are said to have gone with another one's worker, and have not."""
@@ -197,12 +205,18 @@ class Ledger:
         return len(self._verdicts)
 
 
-def check_books(pool: WarmPool, label: str, ledger: Ledger) -> None:
+def check_books(pool: WarmPool, label: str, ledger: Ledger, give_up_at: float) -> None:
     """Compare a pool's own figures with each other, once it has nothing to do."""
-    stats = pool.stats()
+    while not _is_even(stats := pool.stats()):
+        if time.monotonic() >= give_up_at:
+            ledger.complain(f"{label} has lost count: {stats}")
+            return
+        time.sleep(0.01)
+
+
+def _is_even(stats: PoolStats) -> bool:
     settled = sum(stats.tasks_settled.values())
-    if (stats.queued, stats.running, settled) != (0, 0, stats.tasks_submitted):
-        ledger.complain(f"{label} has lost count: {stats}")
+    return (stats.queued, stats.running, settled) == (0, 0, stats.tasks_submitted)
 
 
 def _ending(entry: Entry) -> tuple[str, BaseException | None]:
