@@ -118,7 +118,11 @@ def _in_scripts(*changes: tuple[str, str], stderr: tuple[bytes, bytes] = (b"", b
     return patch
 
 
-IMPORTS_OURS = Adapted("its script imports the executor from concurrent.futures", _in_scripts())
+IMPORTS_OURS_AND_IS_PATIENT = Adapted(
+    "its script imports the executor from concurrent.futures; and a pool that was forgotten has its grace at the interpreter's end, in which a "
+    "busy machine may not start five workers",
+    _in_scripts(("mp_context=context)", f"mp_context=context, grace={BOUND})")),
+)
 IMPORTS_OURS_AND_SAYS_OUR_WORDS = Adapted(
     "as above; and PoolClosed, which is a RuntimeError, says it in other words",
     _in_scripts(stderr=(b"warmpool.PoolClosed: ", b"RuntimeError: cannot schedule new futures: ")),

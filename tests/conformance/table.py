@@ -61,7 +61,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "ExecutorShutdownTest": {
         "test_run_after_shutdown": AS_IS,
-        "test_interpreter_shutdown": adapt.IMPORTS_OURS,
+        "test_interpreter_shutdown": adapt.IMPORTS_OURS_AND_IS_PATIENT,
         "test_submit_after_interpreter_shutdown": adapt.IMPORTS_OURS_AND_SAYS_OUR_WORDS,
         "test_hang_issue12364": AS_IS,
         "test_cancel_futures": adapt.STARTS_WARM,
