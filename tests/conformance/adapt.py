@@ -119,8 +119,8 @@ def _in_scripts(*changes: tuple[str, str], stderr: tuple[bytes, bytes] = (b"", b
 
 
 IMPORTS_OURS_AND_IS_PATIENT = Adapted(
-    "its script imports the executor from concurrent.futures; and a pool that was forgotten has its grace at the interpreter's end, in which a "
-    "busy machine may not start five workers",
+    "its script imports the executor from concurrent.futures; and a pool that was forgotten has "
+    "its grace at the interpreter's end, in which a busy machine may not start five workers",
     _in_scripts(("mp_context=context)", f"mp_context=context, grace={BOUND})")),
 )
 IMPORTS_OURS_AND_SAYS_OUR_WORDS = Adapted(

@@ -2,10 +2,11 @@
 
 ``python -m tests.simulation.sizing`` asks it of a pool a hundredth of the size of the one below, in
 seconds; ``--scale 1`` of that one: 10,000 workers, 10 million tasks, ten minutes for each
-``min_idle``. ``--rows FILE`` keeps each answer as soon as there is one, and what is there is not
-asked again, so that it may be asked bit by bit. There is no supervisor and no channel here, only
-the core, told of arrivals, ends and deaths at their times. Arrivals and bursts are scaled with the
-pool; the same share of idle workers serves a small pool a little worse than a large one.
+``min_idle``; sizing.md has what came of it. ``--rows FILE`` keeps each answer as soon as there is
+one, and what is there is not asked again, so that it may be asked bit by bit. There is no
+supervisor and no channel here, only the core, told of arrivals, ends and deaths at their times.
+Arrivals and bursts are scaled with the pool; the same share of idle workers serves a small pool a
+little worse than a large one.
 """
 
 from __future__ import annotations
