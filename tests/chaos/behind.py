@@ -8,6 +8,8 @@ An error that says so is believed only if the task is found that did it.
 from __future__ import annotations
 
 import signal
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.chaos import kinds
@@ -31,7 +33,17 @@ def says_so(error: WorkerError) -> bool:
 
 
 @dataclass
-class _Lost:
+class Lost:
+    """A task that has failed with its worker.
+
+    Attributes:
+        number: Its own.
+        began: When it was given to the worker.
+        error: What it has failed with.
+        wrong: What is to be complained of, unless it was for another one; None: nothing.
+    """
+
+    number: int
     began: float | None
     error: WorkerError
     wrong: str | None
@@ -41,33 +53,32 @@ class Behind:
     """Which tasks were lost with their workers. *Threads:* one at a time."""
 
     def __init__(self) -> None:
-        self._lost: dict[tuple[str, int | None], list[_Lost]] = {}
+        self._lost: dict[tuple[str, int | None], list[Lost]] = {}
 
-    def add(self, pool: str, began: float | None, error: WorkerError, wrong: str | None) -> None:
-        """One more.
+    def add(self, pool: str, lost: Lost) -> None:
+        """One more of a pool's."""
+        self._lost.setdefault((pool, lost.error.worker_id), []).append(lost)
+
+    def unfounded(self, runs: Counter[int]) -> Iterator[str]:
+        """What was wrong with those that say so, and were not lost for that.
 
         Args:
-            pool: Whose.
-            began: When it was given to its worker.
-            error: What it failed with.
-            wrong: What is to be complained of, unless it was for another one; None: nothing.
+            runs: How often each was run.
         """
-        lost = _Lost(began, error, wrong)
-        self._lost.setdefault((pool, error.worker_id), []).append(lost)
-
-    def unfounded(self) -> list[str]:
-        """What was wrong with those that say so, where nobody else was the cause."""
-        return [
-            lost.wrong
-            for all_of_a_worker in self._lost.values()
-            for lost in all_of_a_worker
-            if lost.wrong is not None
-            and says_so(lost.error)
-            and not any(_is_cause(other, lost) for other in all_of_a_worker)
-        ]
+        for lost in self._lost.values():
+            claims = [each for each in lost if each.wrong is not None and says_so(each.error)]
+            claims.sort(key=lambda claim: claim.began or 0.0)
+            for claim in claims:
+                assert claim.wrong is not None
+                if not any(_is_cause(other, claim) for other in lost):
+                    yield claim.wrong
+                elif not runs[claim.number] and claim is not claims[-1]:
+                    # The one that was being begun may not have come to any line; what lay behind
+                    # that was to be taken back.
+                    yield f"it was never begun, and others behind it are lost: {claim.wrong}"
 
 
-def _is_cause(other: _Lost, lost: _Lost) -> bool:
+def _is_cause(other: Lost, lost: Lost) -> bool:
     """Whether the pool has killed their worker for the other, with nothing between these two."""
     if other.wrong is not None or type(other.error).__name__ not in _CULPRITS:
         return False

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import kinds
-from tests.chaos.behind import Behind, says_so
+from tests.chaos.behind import Behind, Lost, says_so
 from tests.chaos.kinds import Job
 from tests.chaos.tasks import Known
 from warmpool import PoolStats, TaskFuture, WarmPool, WorkerError
@@ -133,7 +133,8 @@ class Ledger:
         verdict = _runs(entry, ending, error)
         with self._lock:
             if isinstance(error, WorkerError):
-                self._behind.add(entry.pool, entry.future.info.started, error, wrong)
+                lost = Lost(entry.number, entry.future.info.started, error, wrong)
+                self._behind.add(entry.pool, lost)
             self._verdicts[entry.number] = verdict
             self.counts.setdefault(entry.pool, Counter())[counted] += 1
 
@@ -186,18 +187,21 @@ class Ledger:
 
     def look_at_claims(self) -> None:
         """Complain of tasks that are said to have gone with another one's worker, and have not."""
-        for wrong in self._behind.unfounded():
+        for wrong in self._behind.unfounded(self._noted()):
             self.complain(wrong)
 
     def count_runs(self) -> None:
         """Compare how often each task was run with how often it may have been."""
-        noted = Counter(abs(int(line)) for line in self.runs.read_text().split())
+        noted = self._noted()
         for number, verdict in self._verdicts.items():
             if not verdict.least <= noted[number] <= verdict.most:
                 self.complain(
                     f"task {number}, {verdict.ending}, was run {noted[number]} times, not "
                     f"{verdict.least} to {verdict.most}"
                 )
+
+    def _noted(self) -> Counter[int]:
+        return Counter(abs(int(line)) for line in self.runs.read_text().split())
 
     @property
     def settled(self) -> int:

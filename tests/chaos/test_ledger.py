@@ -121,6 +121,7 @@ def test_a_task_that_stays_open_is_noticed(ledger: Ledger, monkeypatch: pytest.M
 
 BUSY = "+0.1s DispatchTask -> busy"
 KILLED = (BUSY, "+0.2s WorkerBrokeProtocol -> killing", "+0.3s WorkerExited -> dead")
+JOB = Job("answer", tasks.answer, result=RESULT)
 FOR_ANOTHER = (
     "it was killed by SIGKILL, by the pool, for what another task of the same worker had done"
 )
@@ -192,6 +193,16 @@ def test_nor_where_it_was_not_behind_or_could_be_run_again(
 def test_nor_behind_one_that_has_not_ruined_it_as_it_may(ledger: Ledger) -> None:
     died = WorkerDied("it died", pid=1, worker_id=4, stage="busy", started=True, story=(BUSY,))
     assert settle_both(ledger, died, lost()).count("WorkerDied, not ['") == 2
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_only_the_last_one_may_not_have_come_to_its_first_line(ledger: Ledger, runs: int) -> None:
+    for _ in range(runs):
+        tasks.note(ledger.runs, NUMBER + 1)
+    last = Entry(NUMBER + 2, JOB, "pool", Settled(lost(), 3.0), may_lie=True)
+    ledger.enter(last)
+    ledger.settle(last)
+    assert ("it was never begun" in settle_both(ledger, culprit(), lost())) is (runs == 0)
 
 
 def test_who_is_lost_behind_another_was_not_run_twice(ledger: Ledger) -> None:
