@@ -128,8 +128,7 @@ class Endpoints:
             installed: What the process has had installed that forked it.
             descriptors: In the order of the attribute.
         """
-        lifeline, recorder, data, *others = descriptors
-        installed.exchange(lifeline, recorder)
+        data, *others = installed.exchange(descriptors)
         tray = as_socket(others.pop(0), socket.SOCK_SEQPACKET) if terms.has_tray else None
         inherited = tuple(map(payload.Descriptor, others))
         return cls(terms, worker, None, as_socket(data), tray, inherited)

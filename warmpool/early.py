@@ -64,27 +64,42 @@ class Installed:
         global _stacks_are_passed_on
         _stacks_are_passed_on = True
 
-    def exchange(self, lifeline: int, descriptor: int) -> None:
+    def let_be(self) -> None:
+        """In such a fork: write no stacks into what is another process's."""
+        with contextlib.suppress(OSError):
+            os.dup2(2, self._stacks, inheritable=False)
+
+    def exchange(self, descriptors: list[int]) -> list[int]:
         """In such a fork, which is to be a worker: have its own.
 
         Args:
-            lifeline: The worker's end.
-            descriptor: The flight recorder's.
+            descriptors: The worker's end of its lifeline, its flight recorder, and others.
+
+        Returns:
+            Those others, some of them under another number.
         """
         global _stacks_are_passed_on
         _stacks_are_passed_on = False
-        os.setpgid(0, 0)
+        if os.getpgrp() != os.getpid():  # Else a hook of forks has made a session already.
+            os.setpgid(0, 0)
         if self._recorder is not None:
             self._recorder.close()
-        # To the same numbers: the fault handler need not be told.
-        for new, number in ((lifeline, self.lifeline), (descriptor, self._stacks)):
-            os.dup2(new, number, inheritable=False)
-            os.close(new)
+        # To the same numbers: the fault handler need not be told. If code of the user's has closed
+        # those, something may have got them that was received just now.
+        numbers = (self.lifeline, self._stacks)
+        for index, descriptor in enumerate(descriptors):
+            if descriptor in numbers:
+                moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1)
+                descriptors[index] = moved
+        for descriptor, number in zip(descriptors, numbers, strict=False):
+            os.dup2(descriptor, number, inheritable=False)
+            os.close(descriptor)
         with contextlib.suppress(OSError):
             _die_with_the_host(self.lifeline)
         self._recorder = recorder.Recorder(self._stacks)
         self._recorder.note_stacks_to_be_had()
         _installed[:] = [self]
+        return descriptors[2:]
 
 
 _stacks_are_passed_on = False
@@ -129,8 +144,9 @@ def _install(lifeline: Connection, descriptor: payload.Descriptor) -> None:
     lifeline.close()
     with contextlib.suppress(OSError):
         _die_with_the_host(end)
-    number = descriptor.detach()
-    os.set_inheritable(number, False)
+    # The same: spawn keeps the host's numbers, which a limit that is set here may not allow.
+    number = os.dup(descriptor.detach())
+    os.close(descriptor.detach())
     _write_stacks(number)
     # Until here that signal would have ended the process.
     record = recorder.Recorder(number)

@@ -17,6 +17,9 @@ from typing import NoReturn, TypeVar
 
 from warmpool import wire
 
+Socket = socket.socket
+"""As it is before any code of the user's has put something else in its place (PySocks does)."""
+
 _From = TypeVar("_From")
 _Got = TypeVar("_Got")
 
@@ -40,14 +43,14 @@ def leave_with_host() -> NoReturn:
 
 def as_socket(descriptor: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """The end that has this descriptor, as a socket, which waits."""
-    made = socket.socket(socket.AF_UNIX, kind, 0, descriptor)
+    made = Socket(socket.AF_UNIX, kind, 0, descriptor)
     made.settimeout(None)  # Whatever __main__ has made the default.
     return made
 
 
 def take_over(end: Connection | socket.socket) -> socket.socket:
     """The same end, as a socket, in a descriptor of its own."""
-    if isinstance(end, socket.socket):
+    if isinstance(end, Socket):
         return end
     made = as_socket(os.dup(end.fileno()))
     end.close()

@@ -31,21 +31,15 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable
-from multiprocessing import context, util
+from multiprocessing import util
 from typing import Any, NoReturn
 
-from warmpool import child, early
+from warmpool import child, early, endpoint
+from warmpool.forked import NO_SIGNAL, ORDER, Fork, Worker, receive
 
 REQUEST = struct.Struct("=QQI")
 """The worker's number, its process's, and how many bytes of a model follow; none: it is known."""
-_ORDER = struct.Struct("=QQ")
-"""What of that a fork is told."""
 NUMBER = struct.Struct("=q")
-NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
-"""Nobody is to die of another's end, whatever SIGPIPE does to this process."""
-_CLOSED_BY_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-_DESCRIPTORS_AT_MOST = 250
-_ROOM = socket.CMSG_SPACE(_DESCRIPTORS_AT_MOST * array.array("i").itemsize)
 _CHUNK = 1 << 18
 """Bytes received at once: room for them is made before they come."""
 _LOOK_EVERY = 0.01
@@ -58,66 +52,6 @@ inherited: child.Inherited | None = None
 def worker(endpoints: child.Endpoints) -> None:
     """The target of a worker's process."""
     child.main(endpoints, inherited)
-
-
-class Worker(context.ForkProcess):
-    """A worker's process object, inside the worker.
-
-    In the process that forks, it is the model: each fork makes its own of it.
-
-    Attributes:
-        orders: Where it hears which worker it is.
-        installed: What it exchanges for its own.
-        stdin: What is to be read there.
-    """
-
-    orders: socket.socket
-    installed: early.Installed
-    stdin: Any
-
-    @classmethod
-    def model(cls, state: dict[str, Any]) -> Worker:
-        """A process object as the host has it, but of this class."""
-        made = cls.__new__(cls)
-        made.__dict__.update(state)
-        return made
-
-    def run(self) -> None:
-        order, ends, is_complete = _receive(self.orders, _ORDER.size)
-        os.close(self.orders.detach())
-        if not order or not is_complete:
-            # Way out: nobody needs this fork any more, or it cannot be a worker for want of
-            # descriptors, of which it then dies, as the host will see it.
-            os._exit(1)
-        number, process = _ORDER.unpack(order)
-        terms: child.Terms = self.__dict__["_args"][0]
-        endpoints = child.Endpoints.take_up(terms, number, self.installed, ends)
-        self.name = endpoints.name
-        self._identity = (*self._identity[:-1], process)
-        self._args = (endpoints,)
-        sys.stdin = self.stdin
-        super().run()
-
-
-class Fork:
-    """A fork, in the process that has made it: it waits to be told which worker it is."""
-
-    def __init__(self, pid: int, orders: socket.socket) -> None:
-        self.pid = pid
-        self._orders = orders
-
-    def tell(self, order: bytes, ends: list[int]) -> bool:
-        """Tell it, once; False if it is dead."""
-        try:
-            with self._orders:
-                socket.send_fds(self._orders, [order], ends, NO_SIGNAL)
-        except BrokenPipeError:
-            return False
-        return True
-
-    def dismiss(self) -> None:
-        """Have it end."""
-        self._orders.close()
 
 
 def end_with(function: Callable[[], int]) -> NoReturn:
@@ -143,7 +77,8 @@ def fork_on_trial() -> None:
         os._exit(0)  # Way out: of a copy that was for the hooks only.
     # If there were other threads, it may have met a lock of theirs that nobody gives back to it.
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    with contextlib.suppress(ChildProcessError):  # Who ignores SIGCHLD has nobody to collect.
+        os.waitpid(pid, 0)
 
 
 def _forget_hooks_at_exit() -> None:
@@ -186,6 +121,7 @@ class Forker:
         _forget_hooks_at_exit()
         installed.pass_on()
         util._close_stdin()  # type: ignore[attr-defined]
+        signal.set_wakeup_fd(-1)  # Or all workers would write into the same pipe of the preload's.
         # Who ignores SIGCHLD gets no exit statuses, and somebody's handler might collect them.
         self._dispositions = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL)}
         if not NO_SIGNAL:
@@ -202,11 +138,12 @@ class Forker:
         asked = True
         while asked or self._answers:
             # Some may have no pidfd: see _watch().
-            children = len(self._answers) + (self._spare is not None)
-            pause = _LOOK_EVERY * 1e3 if len(self._watches) < children else None
+            are_watched = self._answers.keys() <= self._watches.keys()
+            pause = None if are_watched else _LOOK_EVERY * 1e3
             ready = [descriptor for descriptor, _ in self._ready.poll(pause)]
             if ready != [link]:
                 self._collect()
+                self._bury(ready)
             if link in ready:
                 asked = self._answer()
                 if asked:
@@ -218,19 +155,24 @@ class Forker:
     # ------------------------------------------------------------------ their ends
 
     def _collect(self) -> None:
-        try:
+        with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
-                    return
+                    break
                 # Or somebody's, who starts processes in a hook of forks.
                 if pid in self._answers:
                     _tell(self._answers[pid], os.waitstatus_to_exitcode(status))
                 self._let_go(pid)
-        except ChildProcessError:
-            # Had such a hook collected ours, their pidfds would have this loop turn for ever.
-            for pid in [*self._answers, *self._watches]:
-                self._let_go(pid)
+
+    def _bury(self, ready: list[int]) -> None:
+        """Let go of those that such a hook has collected: their pidfds stay readable."""
+        for pid, watch in list(self._watches.items()):
+            if watch in ready:
+                try:
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                except ChildProcessError:
+                    self._let_go(pid)
 
     def _let_go(self, pid: int) -> None:
         if (answers := self._answers.pop(pid, None)) is not None:
@@ -239,13 +181,14 @@ class Forker:
             self._ready.unregister(watch)
             os.close(watch)
         if self._spare is not None and self._spare.pid == pid:
-            self._dismiss_spare()
+            self._spare.forget()
+            self._spare = None
 
     # ------------------------------------------------------------------ requests
 
     def _answer(self) -> bool:
         """Do as the next request says; False if there is none to come."""
-        head, descriptors, is_complete = _receive(self._link, REQUEST.size)
+        head, descriptors, is_complete = receive(self._link, REQUEST.size)
         if len(head) < REQUEST.size:
             head += self._receive(REQUEST.size - len(head))
         size = REQUEST.unpack(head)[-1] if len(head) == REQUEST.size else 1
@@ -265,7 +208,7 @@ class Forker:
         try:
             if not is_complete:
                 raise OSError(errno.EMFILE, "not enough left for all of them")
-            pid = self._fork_for(head[: _ORDER.size], answers, ends)
+            pid = self._fork_for(head[: ORDER.size], answers, ends)
         except OSError as error:
             # No process left, say: that is one failed start.
             _tell(answers, -(error.errno or 1))
@@ -292,7 +235,7 @@ class Forker:
         if self._is_ahead and self._spare is None and self._model is not None:
             # If there is no process left, the next request tries again, and is told.
             with contextlib.suppress(OSError):
-                self._spare = self._fork()
+                self._spare = self._fork(is_spare=True)
 
     def _dismiss_spare(self) -> None:
         spare, self._spare = self._spare, None
@@ -314,20 +257,21 @@ class Forker:
         fork.tell(order, ends)
         return fork.pid
 
-    def _fork(self, *foreign: int) -> Fork:
+    def _fork(self, *foreign: int, is_spare: bool = False) -> Fork:
         """Fork, and close these descriptors in the fork."""
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.settimeout(None)  # Whatever the preload has made the default.
         try:
             pid = os.fork()
-            if pid == 0:
-                os.close(ours.detach())
-                # Way out: the worker's, with what multiprocessing makes of its end.
-                end_with(lambda: self._be_a_fork(theirs, foreign))
         except OSError:
             ours.close()
-            raise
-        finally:
             theirs.close()
+            raise
+        if pid == 0:
+            # Way out: the worker's, with what multiprocessing makes of its end.
+            end_with(lambda: self._be_a_fork(theirs, (ours.detach(), *foreign), is_spare))
+        theirs.close()
         self._watch(pid)
         return Fork(pid, ours)
 
@@ -338,7 +282,8 @@ class Forker:
                 watch = self._watches[pid] = os.pidfd_open(pid)
                 self._ready.register(watch, select.POLLIN)
 
-    def _be_a_fork(self, orders: socket.socket, foreign: tuple[int, ...]) -> int:
+    def _be_a_fork(self, orders: socket.socket, foreign: tuple[int, ...], is_spare: bool) -> int:
+        self._installed.let_be()
         os.close(self._link.detach())
         for descriptors in (foreign, self._answers.values(), self._watches.values()):
             for descriptor in descriptors:
@@ -350,7 +295,12 @@ class Forker:
         worker = self._model
         assert worker is not None
         worker.orders = orders
+        worker.is_spare = is_spare
         worker.installed = self._installed
+        if is_spare:
+            worker.name = f"{worker.terms.pool}-spare"
+        else:
+            worker.listen()
         _reseed()
         # multiprocessing would make another of it, as it has done in this process: to hide it is
         # cheaper.
@@ -359,25 +309,18 @@ class Forker:
         return int(bootstrap(parent_sentinel=self._installed.lifeline))
 
 
-def _receive(end: socket.socket, size: int) -> tuple[bytes, list[int], bool]:
-    """So many bytes at most, the descriptors that come with them, and whether these are all."""
-    data, ancillary, flags, _ = end.recvmsg(size, _ROOM, _CLOSED_BY_EXEC)
-    descriptors = array.array("i")
-    for _, _, numbers in ancillary:
-        descriptors.frombytes(numbers[: len(numbers) - len(numbers) % descriptors.itemsize])
-    if not _CLOSED_BY_EXEC:
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-    return data, descriptors.tolist(), not flags & socket.MSG_CTRUNC
-
-
 def _tell(answers: int, number: int, *descriptors: int) -> None:
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, answers)
+    end = endpoint.Socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, answers)
     try:
-        # BrokenPipeError: the host is gone, or no longer interested.
-        with contextlib.suppress(BrokenPipeError):
-            end.sendmsg([NUMBER.pack(number)], [rights] if descriptors else [], NO_SIGNAL)
+        end.sendmsg([NUMBER.pack(number)], [rights] if descriptors else [], NO_SIGNAL)
+    except BrokenPipeError:
+        pass  # The host is gone, or no longer interested.
+    except OSError:
+        # ETOOMANYREFS, say: too many descriptors are on their way. The host can open its own.
+        if not descriptors:
+            raise
+        _tell(answers, number)
     finally:
         end.detach()
 

@@ -15,7 +15,7 @@ import threading
 from multiprocessing import context
 from typing import Any, Protocol
 
-from warmpool import child, forker, forkguard, servers
+from warmpool import child, forked, forker, forkguard, servers
 
 
 class Link:
@@ -48,9 +48,9 @@ class Link:
             body = b"" if model == self._model else process.dump()
             message = process.request(len(body)) + body
             self._model = None  # Until it is certain that the forker gets the new one.
-            sent = self._end.sendmsg([message], [rights], forker.NO_SIGNAL)
+            sent = self._end.sendmsg([message], [rights], forked.NO_SIGNAL)
             if sent < len(message):
-                self._end.sendall(message[sent:], forker.NO_SIGNAL)
+                self._end.sendall(message[sent:], forked.NO_SIGNAL)
             self._model = model
 
     def finish(self) -> None:
@@ -153,4 +153,4 @@ class Process(context.ForkProcess):
         state = self.__dict__.copy()
         del state["forker"], state["endpoints"]
         state["_args"] = (self.endpoints.terms,)
-        return forker.Worker.model, (state,)
+        return forked.Worker.model, (state,)

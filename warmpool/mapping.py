@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -81,7 +82,7 @@ class _Flattened(itertools.chain[Any]):
     @classmethod
     def of(cls, chunks: Generator[list[Any], None, None]) -> _Flattened:
         """A new one."""
-        made = cls.from_iterable(chunks)
+        made = cls.from_iterable(_OneByOne(chunks))
         assert isinstance(made, _Flattened)
         made._chunks = chunks
         return made
@@ -90,6 +91,24 @@ class _Flattened(itertools.chain[Any]):
         """Give no more results, and call off what has not begun, as a generator does."""
         self._chunks.close()
         deque(self, maxlen=0)  # What is left of the present chunk.
+
+
+class _OneByOne:
+    """Has threads wait for each other.
+
+    A generator refuses the second one that asks, and a chain is at its end after any error.
+    """
+
+    def __init__(self, chunks: Iterator[list[Any]]) -> None:
+        self._chunks = chunks
+        self._lock = threading.RLock()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return self
+
+    def __next__(self) -> list[Any]:
+        with self._lock:
+            return next(self._chunks)
 
 
 def _result(pending: deque[Future[Any]], end_at: float | None) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import processes, tasks
+from tests.helpers import processes, rude, tasks
 from tests.helpers.hosts import Host
 from tests.helpers.waiting import BOUND, until
 from warmpool import WarmPool
@@ -174,3 +174,55 @@ def test_two_pools_of_one_host_have_a_spare_each(
 ) -> None:
     one, other = make_pool(1), make_pool(1)
     assert spare_of(one) != spare_of(other)
+
+
+# ------------------------------------------------------------------------- what preloads do
+
+
+@pytest.mark.parametrize("preload", rude.HARMLESS, ids=lambda preload: preload.__name__)
+def test_whatever_a_preload_has_left_the_spare_is_the_next_worker(
+    make_pool: MakePool, start_method: str, preload: Callable[[], None]
+) -> None:
+    # Descriptors keep their numbers in an interpreter that is started.
+    ours = [os.open(os.devnull, os.O_RDONLY) for _ in range(200)]
+    try:
+        pool = make_pool(1, preload=preload, init_timeout=10.0)
+        template = template_of(worker_of(pool))
+        for _ in range(3):
+            spare = spare_of(pool)
+            before = len(processes.descriptors(template))
+            assert replace(pool) == spare
+            spare_of(pool)
+            until(
+                lambda before=before: len(processes.descriptors(template)) <= before,  # type: ignore[misc]
+                "nothing of the dead one is kept",
+            )
+        assert pool.submit(rude.wakeup_descriptor).result(BOUND) == -1
+    finally:
+        for descriptor in ours:
+            os.close(descriptor)
+
+
+def test_it_writes_no_stack_where_its_template_does(make_pool: MakePool, start_method: str) -> None:
+    """If it crashes, it must not speak for its template."""
+    pool = make_pool(1)
+    spare = spare_of(pool)
+
+    def recorders(pid: int) -> int:
+        return sum("warmpool-recorder" in to for to in processes.descriptors(pid).values())
+
+    # One for the fault handler, and the mapping has one of its own.
+    assert recorders(template_of(spare)) == 2
+    until(lambda: recorders(spare) == 1, "it has let go of it")
+
+
+def test_a_hook_that_closes_a_number_of_ours_costs_the_fork_only(
+    make_pool: MakePool, start_method: str
+) -> None:
+    """A fork that fails at its first step must not go on as a second template."""
+    pool = make_pool(1, preload=rude.close_a_number_in_every_second_fork, init_timeout=10.0)
+    template = template_of(worker_of(pool))
+    for _ in range(3):
+        replace(pool)
+    assert template_of(worker_of(pool)) == template
+    assert all(not processes.children(pid) for pid in processes.children(template))
