@@ -37,8 +37,8 @@ def _close_first_pipe(error: OSError) -> None:
             os.close(made["child_w"])
 
 
-def _undo_launch(error: BaseException) -> None:
-    """Undo what the standard library has done for a server that it could not start."""
+def _close_half_made(error: BaseException) -> None:
+    """Close what the standard library has made for a server that it could not start."""
     ensure_running = forkserver.ForkServer.ensure_running
     for made in _locals_of(ensure_running, error):
         if "address" in made and not util.is_abstract_socket_namespace(made["address"]):
@@ -51,8 +51,14 @@ def _undo_launch(error: BaseException) -> None:
             os.close(made["alive_r"])
             os.close(made["alive_w"])
         elif "pid" in made:
-            # It was dead before it could be told the key.
+            # It was dead before it could be told the key: see _bury_stillborn().
             os.close(made["alive_w"])
+
+
+def _bury_stillborn(error: BaseException) -> None:
+    """Collect a server of which the standard library knows no more. Not to be done while making."""
+    for made in _locals_of(forkserver.ForkServer.ensure_running, error):
+        if "pid" in made:
             servers.ServerProcess(made["pid"]).end()
 
 
@@ -101,8 +107,12 @@ class _Server(forkserver.ForkServer):
             if self.process is not None and self.process.has_died():
                 self.forget()
             if self.process is None:
-                with forkguard.making(), _collectable():
-                    self._launch()
+                try:
+                    with forkguard.making(), _collectable():
+                        self._launch()
+                except BaseException as error:
+                    _bury_stillborn(error)
+                    raise
                 assert self._forkserver_pid is not None
                 self.process = servers.ServerProcess(self._forkserver_pid)
         if self._closed:
@@ -118,7 +128,7 @@ class _Server(forkserver.ForkServer):
             tie.fasten(self._forkserver_pid)
         except BaseException as error:
             tie.close()
-            _undo_launch(error)
+            _close_half_made(error)
             raise
         self._tie = tie
 
