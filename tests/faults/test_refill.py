@@ -83,6 +83,8 @@ class _Census(threading.Thread):
     def __init__(self, start_method: str) -> None:
         super().__init__(name="census")
         self._via_server = start_method != "spawn"
+        self.spares = int(start_method == "template")
+        """A template is one fork ahead."""
         self._done = threading.Event()
         self.most = 0
 
@@ -153,7 +155,7 @@ def test_a_pool_that_cannot_get_warm_says_so_goes_on_probing_and_heals(
         assert pool.submit(tasks.echo, 1).result(BOUND) == 1
         pool.wait_warm(BOUND)
         assert pool.stats().workers == {"idle": 2}
-    assert 1 <= census.most <= 2
+    assert 1 <= census.most <= 2 + census.spares
 
 
 def test_delays_grow_with_each_failure_in_a_row(make_pool: MakePool, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +44,9 @@ class Host:
     def __init__(self, script: str, *arguments: object, folder: Path) -> None:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
+        # Short: the path of a socket of AF_UNIX must not exceed 107 bytes.
+        self._shortcut = Path(tempfile.mkdtemp(prefix="wh-", dir="/tmp"), "t")
+        self._shortcut.symlink_to(self.temporary)
         path = folder / "host.py"
         path.write_text(textwrap.dedent(script))
         self._errors = folder / "stderr"
@@ -53,7 +58,7 @@ class Host:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(_ROOT), "TMPDIR": str(self.temporary)},
+                env=os.environ | {"PYTHONPATH": str(_ROOT), "TMPDIR": str(self._shortcut)},
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -125,6 +130,9 @@ class Host:
             processes.kill(pid)
         with self._process:
             pass
+        self._shortcut.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # It is closed a second time.
+            self._shortcut.parent.rmdir()
         self.wait_deserted()
 
 
