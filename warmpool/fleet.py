@@ -90,21 +90,26 @@ class Fleet:
     def run(self, worker: int, task: int, body: Any) -> None:
         """Send a task."""
         held = self._held[worker]
-        if held.has_tray and len(body) <= ev.SMALL:
+        if held.process.has_tray and len(body) <= ev.SMALL:
             # There also what will be laid out behind it goes, in this order.
-            if self.lay_out(worker, task, body):
+            held.lays_out = held.process.put_into_tray(task, body)
+            if held.lays_out:
                 return
-            held.has_tray = False
+            # Mostly for want of memory, for the moment. What is laid out might overtake this one.
         self._send(held, wire.RUN, task, body)
 
     def lay_out(self, worker: int, task: int, body: Any) -> bool:
         """Put a task into a worker's tray; False if it has no room for it."""
         held = self._held[worker]
-        return held.has_tray and held.process.put_into_tray(task, body)
+        return held.lays_out and held.process.put_into_tray(task, body)
 
     def empty_tray(self, worker: int) -> tuple[int, ...]:
         """Take out what the worker has not taken."""
         tasks = self._held[worker].process.empty_tray()
+        if self._asker.interrupted:
+            for task in tasks:
+                # It may come to this worker again, and is not to end early then.
+                self._asker.heard_of(worker, task)
         self._take_back(tasks)
         return tasks
 
@@ -217,7 +222,7 @@ class Fleet:
         worker, process = launched.worker, self._starts.hear(launched)
         if process is None:
             return
-        held = Held(process, Channel(process.data, self._scratch), has_tray=process.has_tray)
+        held = Held(process, Channel(process.data, self._scratch))
         try:
             self._loop.watch(process.watch, READ, functools.partial(self._on_death, worker))
             self._loop.watch(

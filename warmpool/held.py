@@ -30,8 +30,8 @@ class Held:
 
     process: WorkerProcess
     channel: Channel
-    has_tray: bool = False
-    """Whether small tasks may go to it by a tray."""
+    lays_out: bool = False
+    """Whether its last task went by its tray, so that others may be laid out behind it."""
     listening: bool = True
     """Whether the data channel is watched. Not after its end, nor after garbage."""
     status_watch: int | None = None
