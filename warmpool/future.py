@@ -288,8 +288,7 @@ class TaskFuture(Awaited, Future[T], Generic[T]):
             return False
         self._pid, self._started = pid, now
         self._attempts += 1
-        if lies:
-            self.lies = True
+        self.lies = lies
         return True
 
     def take_back(self) -> None:

@@ -158,7 +158,7 @@ class Worker:
     pid: int | None = None
     task: int | None = None
     # Invariant: task is not None exactly in BUSY, in STOPPING after an end of file while BUSY, and
-    # in KILLING as long as that waits for the stack.
+    # in KILLING as long as that waits for the stack, or for what is found in its tray.
     noted: int = 0
     """What its flight recorder says as long as it has not started the task that it has."""
     ready_at: float | None = None

@@ -67,7 +67,12 @@ class TaskQueued:
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
-    """A worker has got a task, which had waited for so long."""
+    """A worker has got a task, which had waited for so long.
+
+    A small task may be laid out for a worker that is busy, and counts as started as soon as that
+    has answered the one before. If it is taken back then, since the worker had not come to it, it
+    is told once more where it starts instead, with the same ``attempt``: the last word counts.
+    """
 
     at: float
     task: int

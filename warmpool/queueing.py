@@ -95,6 +95,7 @@ class Queueing(Sizing):
         task.worker, worker.task = worker.id, task.spec.id
         task.runs += 1
         task.started_at = at
+        task.was_spared = False
         waited, waits = at - task.waits_since, self.ledger.waits
         waits.count += 1
         waits.seconds += waited
@@ -154,6 +155,7 @@ class Queueing(Sizing):
         if self.phase is CLOSING and not failure.started:
             self._fail(id, Failure(FailureKind.POOL_CLOSED))
         elif self.phase is not CLOSING and task.may_rerun(failure):
+            task.was_laid_out = False
             task.is_withdrawn = False  # Whoever cancelled it was told that it had begun.
             self._enqueue(id, first=not failure.started)
         else:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from warmpool import events as ev
 from warmpool.deadlines import Deadlines, Owner
 from warmpool.laid import Laid
-from warmpool.lifecycle import BUSY, WARM, WARMING, State, Worker
+from warmpool.lifecycle import BUSY, STOPPING, WARM, WARMING, State, Worker
 from warmpool.restart import FailureWindow, RestartPolicy
 from warmpool.standing import Standing
 from warmpool.vacancies import Slot, Vacancies
@@ -313,6 +313,8 @@ class Roster(Standing):
             slot.worker for slot in self.slots if slot.worker is not None
         }
         for worker in self.workers.values():
+            if worker.state not in (BUSY, STOPPING) and worker.task is not None:
+                assert worker.awaits_stack or worker.id in self.recalled
             assert worker.id not in self.laid or (worker.state is BUSY and worker.tray)
             assert worker.tray_at is None or worker.id in self.laid
         self.laid.validate()

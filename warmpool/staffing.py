@@ -60,7 +60,7 @@ class Staffing(Trays):
             return
         task = self.book.tasks[event.task]
         worker.deadline = None
-        worker.noted = self._end_run(worker)
+        worker.noted = self._end_run(worker, began=True)
         worker.tasks_done += 1
         self.roster.forgive(worker)
         self._forget(event.task, event.outcome.value)
@@ -93,10 +93,11 @@ class Staffing(Trays):
             return
         if task.worker is None and task.runs:
             # It waits for another run, and its future cannot be cancelled any more.
-            self._fail(event.task, Failure(FailureKind.KILL_REQUESTED, started=True))
+            started = task.may_have_begun
+            self._fail(event.task, Failure(FailureKind.KILL_REQUESTED, started=started))
         elif task.worker is None:
             self._drop(event.task)
-        elif (worker := self.roster.workers[task.worker]).awaits_stack:
+        elif (worker := self.roster.workers[task.worker]).state is KILLING:
             # It is being killed already; see to it that it is not run elsewhere.
             task.retries = task.free_runs = 0
         elif worker.task != event.task or worker.tray:
@@ -107,7 +108,8 @@ class Staffing(Trays):
         elif event.grace is not None:
             self._ask_to_end(task, worker, event.grace)
         else:
-            task.retries = 0  # Else it would run again, against the wish of its owner.
+            # Else it would run again, against the wish of its owner.
+            task.retries = task.free_runs = 0
             self._kill(worker, self._failure(FailureKind.KILL_REQUESTED, worker, started=True))
         self._wind_down()
 
@@ -180,8 +182,10 @@ class Staffing(Trays):
 
     def _on_broke_protocol(self, event: ev.WorkerBrokeProtocol) -> None:
         worker = self.roster[event.worker]
-        self._put_all_back(worker, event.left)
-        self._break_protocol(worker, event.detail, event.last_started)
+        self._put_back_what_it_left(worker, event.left)
+        # One that lay in the tray has not started; one behind it may have, as that was emptied.
+        lay = worker.task in event.left
+        self._break_protocol(worker, event.detail, worker.noted if lay else event.last_started)
         self._assign()
 
     def _break_protocol(self, worker: Worker, detail: str, last_started: int | None = None) -> None:
@@ -199,8 +203,8 @@ class Staffing(Trays):
 
     def _on_channel_closed(self, event: ev.WorkerChannelClosed) -> None:
         worker = self.roster[event.worker]
-        self._take_back(worker)
         if worker.state in WARM or worker.state in WARMING:
+            self._take_back(worker)
             worker.suspicion = self._failure(
                 FailureKind.BROKE_PROTOCOL,
                 worker,
@@ -236,7 +240,7 @@ class Staffing(Trays):
         worker = self.roster[event.worker]
         before = self.roster.move(worker, ev.WorkerExited, self._now)
         if event.left:
-            self._put_all_back(worker, event.left)
+            self._put_back_what_it_left(worker, event.left)
             self._assign()
         if before is KILLING:
             if worker.deadline is not None:
@@ -261,7 +265,7 @@ class Staffing(Trays):
             stack=event.stack,
             detail=_OUT_OF_MEMORY if event.out_of_memory else None,
         )
-        task = None if worker.task is None else self._end_run(worker)
+        task = None if worker.task is None else self._end_run(worker, began=started)
         if started or self.roster.proved_itself(worker, self._now):
             self.roster.forgive(worker)
             if task is not None:
@@ -297,17 +301,20 @@ class Staffing(Trays):
             self._start_failed(worker, failure)
         elif failure.kind in _OUR_DECISIONS:
             self._out.append(ev.ReportFailure(failure, "it is killed and replaced"))
-        if worker.task is not None:
-            self._fail_or_rerun(self._end_run(worker), failure)
+        if worker.id in self.roster.recalled:
+            worker.suspicion = failure  # Until it is known whether its task lay in its tray.
+        elif worker.task is not None:
+            self._fail_or_rerun(self._end_run(worker, began=failure.started), failure)
 
-    def _end_run(self, worker: Worker) -> int:
+    def _end_run(self, worker: Worker, *, began: bool) -> int:
         """Take its task from a worker, and give it."""
         id, worker.task = worker.task, None
         worker.soft_at = None
         assert id is not None
-        runs = self.ledger.runs
-        runs.count += 1
-        runs.seconds += self._now - self.book.tasks[id].started_at
+        if began:
+            runs = self.ledger.runs
+            runs.count += 1
+            runs.seconds += self._now - self.book.tasks[id].started_at
         return id
 
     def _condemn(self, worker: Worker, failure: Failure) -> None:
@@ -345,7 +352,9 @@ class Staffing(Trays):
                 exitcode=-9 if is_our_kill else None,
                 detail=_FOR_ANOTHER if is_our_kill else None,
             )
-            self._fail_or_rerun(worker.tray.popleft(), failure)
+            id = worker.tray.popleft()
+            self.book.tasks[id].runs += 1  # It was handed over, and is cancelled no more.
+            self._fail_or_rerun(id, failure)
         self._clear_tray(worker)
         self.roster.bury(worker)
         reason = worker.reason or ExitReason.DIED

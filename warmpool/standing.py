@@ -144,7 +144,6 @@ class Standing:
             if worker.state is BUSY:
                 assert worker.task is not None
             elif worker.task is not None:
-                assert worker.state is STOPPING or worker.awaits_stack
                 assert worker.suspicion is not None
             if worker.state in WARMING or worker.state is STOPPING:
                 assert worker.deadline is not None, "it could stay for ever"

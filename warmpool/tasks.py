@@ -34,6 +34,8 @@ class Task:
     started_at: float = 0.0
     kill_requested: bool = False
     """Its owner wants it killed, after a grace."""
+    may_have_begun: bool = False
+    """Whether one of its runs may have that are over."""
     was_laid_out: bool = False
     """Whether it came, or comes, to its worker by the tray."""
     was_spared: bool = False
@@ -49,6 +51,7 @@ class Task:
         A task that never started runs elsewhere by itself; one that may have started only if its
         owner asked for it (promise 5). So does one that ran into its limit, which has passed.
         """
+        self.may_have_begun = self.may_have_begun or failure.started
         if failure.started or failure.kind is ev.FailureKind.TASK_TIMEOUT:
             self.retries -= 1
             return self.retries >= 0

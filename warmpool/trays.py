@@ -23,7 +23,7 @@ from warmpool import events as ev
 from warmpool.deadlines import Owner
 from warmpool.ending import CLOSING
 from warmpool.events import Failure, FailureKind
-from warmpool.lifecycle import BUSY, Input, Worker
+from warmpool.lifecycle import BUSY, KILLING, Input, Worker
 from warmpool.queueing import Queueing
 from warmpool.tasks import Task
 
@@ -154,6 +154,7 @@ class Trays(Queueing):
         # What is left in it the worker has taken: answers are on their way, or it is dying.
         if not worker.tray:
             self._clear_tray(worker)
+        is_judged = worker.state is KILLING and not worker.awaits_stack
         if worker.task in event.tasks:
             # It has answered the one before that. It may have one behind it: as the tray was being
             # emptied, one after the other, it took one in the middle.
@@ -166,8 +167,13 @@ class Trays(Queueing):
                 self._put_back(task)
             else:
                 assert worker.suspicion is not None
+                self._lay_there(self.book.tasks[worker.task])
                 failure = dataclasses.replace(worker.suspicion, started=False)
-                self._fail_or_rerun(self._end_run(worker), failure)
+                self._fail_or_rerun(self._end_run(worker, began=False), failure)
+        elif is_judged and worker.task is not None:
+            assert worker.suspicion is not None
+            failure = worker.suspicion
+            self._fail_or_rerun(self._end_run(worker, began=failure.started), failure)
         self._assign()
         self._share()
         if worker.state is BUSY and worker.task is not None and not worker.tray:
@@ -181,19 +187,29 @@ class Trays(Queueing):
                 worker.tray.remove(id)
                 self._put_back(self.book.tasks[id])
 
+    def _put_back_what_it_left(self, worker: Worker, tasks: tuple[int, ...]) -> None:
+        self._put_all_back(worker, tasks)
+        if worker.task in tasks:
+            self._lay_there(self.book.tasks[worker.task])
+
+    def _lay_there(self, task: Task) -> None:
+        """It was found in the tray. What was sent to an idle worker has had its attempt."""
+        if task.was_laid_out:
+            task.was_laid_out = False
+            task.runs -= 1
+
     def _unmake_run(self, worker: Worker) -> Task:
         """Its run has not begun."""
         assert worker.task is not None
         task = self.book.tasks[worker.task]
         worker.task = worker.soft_at = worker.deadline = None
-        if task.was_laid_out:
-            task.runs -= 1
+        self._lay_there(task)
         waits = self.ledger.waits
         waits.count -= 1
         waits.seconds -= task.started_at - task.waits_since
         return task
 
-    def _end_run(self, worker: Worker) -> int:
+    def _end_run(self, worker: Worker, *, began: bool) -> int:
         raise NotImplementedError
 
     def _put_back(self, task: Task) -> None:
