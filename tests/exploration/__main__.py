@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.exploration.case import Case
 from tests.exploration.explore import Explorer
-from tests.exploration.mutants import MUTANTS
 from tests.exploration.story import Storyteller
+from tests.exploration.tray_mutants import MUTANTS
 from tests.exploration.worlds import LARGE, SMALL, a_case
 
 WORLDS = {**SMALL, **LARGE}

@@ -13,6 +13,8 @@ Snapshot: TypeAlias = tuple[Any, ...]
 NEVER = 1e9
 """No time at all. Above all others, so that places can be sorted."""
 NO_TASK = ()
+AT_ONCE = -1.0
+"""The grace of a kill that has none."""
 
 STATES = tuple(State)
 KINDS = tuple(ev.FailureKind)
@@ -26,4 +28,7 @@ NUMBER = {
 UNBORN, KILLED, STOPPED, ASKED, DEAF, SILENT, MEASURED, READY, REPORTED, PARDONED = (
     1 << bit for bit in range(10)
 )
-UNUSUAL = KILLED | STOPPED | ASKED | DEAF | PARDONED
+OUTDATED, DIRECT, LAID = (1 << bit for bit in range(10, 13))
+UNUSUAL = KILLED | STOPPED | ASKED | DEAF | PARDONED | OUTDATED | DIRECT | LAID
+
+MAY_HAVE_BEGUN, WAS_LAID_OUT, WAS_SPARED, IS_WITHDRAWN = (1 << bit for bit in range(4))

@@ -126,7 +126,7 @@ class Explorer:
                 following = self._following(snapshot, visit)
                 for cost, step, after in self._successors(snapshot, visit, following):
                     key = key_of(after)
-                    if not step.order:
+                    if not (step.order or any(step.picks)):
                         made[step.move] = after, key
                     left_after = left - cost
                     if left_after < 0:
@@ -193,16 +193,20 @@ class Explorer:
             for cost, move in possible:
                 if not counts(move, number, for_all):
                     continue
-                step = Step(move, number)
-                camera.make(snapshot, world)
-                failed = roster.failed
-                try:
-                    getattr(world, move[0])(*move[1:])
-                    after, _ = camera.take(world)
-                except Exception as error:
-                    raise self._violation(error, (*self._way_to(visit), step)) from error
-                self.report.transitions += 1
-                yield self._price(cost, roster.failed - failed), step, after
+                picks: tuple[int, ...] | None = ()
+                while picks is not None:
+                    camera.make(snapshot, world)
+                    failed, world.picks = roster.failed, picks
+                    try:
+                        getattr(world, move[0])(*move[1:])
+                        after, *_ = camera.take(world)
+                    except Exception as error:
+                        step = Step(move, number, picks)
+                        raise self._violation(error, (*self._way_to(visit), step)) from error
+                    self.report.transitions += 1
+                    failures = roster.failed - failed + world.faults
+                    yield self._price(cost, failures), Step(move, number, picks), after
+                    picks = _next(picks, world.offered)
 
     def _price(self, cost: int, failures: int) -> int:
         if cost == IMPOSSIBLE:
@@ -277,7 +281,7 @@ class Explorer:
                     return
                 then.append(Step(move))
                 getattr(world, move[0])(*move[1:])
-                snapshot, _ = camera.take(world)
+                snapshot, *_ = camera.take(world)
                 key = key_of(snapshot)
                 after = self._numbers.get(key)
                 if after is None:
@@ -322,5 +326,16 @@ class Explorer:
         if step.order:
             snapshot = mixed(snapshot, orders(snapshot, self._is_elastic)[0][step.order])
         self._camera.make(snapshot, self._world)
+        self._world.picks = step.picks
         getattr(self._world, step.move[0])(*step.move[1:])
         return self._camera.take(self._world)[0]
+
+
+def _next(picks: tuple[int, ...], offered: list[int]) -> tuple[int, ...] | None:
+    """What is to be picked after this, of so many each time; None: that was all."""
+    full = [*picks, *[0] * (len(offered) - len(picks))]
+    while full:
+        last = full.pop() + 1
+        if last < offered[len(full)]:
+            return (*full, last)
+    return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, TypeAlias
 
-from tests.exploration.world import World
+from tests.exploration.world import A_WHILE, SLOW, World
 from warmpool.ending import CLOSED, CLOSING, DRAINING, OPEN, Step
 from warmpool.lifecycle import BUSY, INITIALIZING, KILLING, STARTING, STOPPING, WARM, Worker
 
@@ -52,15 +52,16 @@ def _unborn(world: World, worker: Worker) -> list[tuple[int, Move]]:
 
 def _alive(world: World, worker: Worker) -> list[tuple[int, Move]]:
     found: list[tuple[int, Move]] = []
-    id, state, task = worker.id, worker.state, worker.task
+    id, state = worker.id, worker.state
     if state is KILLING:
         found.append((FREE, ("late", id)))
     elif id not in world.deaf:
         found += _messages(world, worker)
     # Whether its task had started makes a difference as long as the run is not over.
-    starts = (True, False) if task is not None else (True,)
+    starts = (True, False) if worker.task is not None or worker.tray else (True,)
     leaves = state in (STOPPING, KILLING)
-    found += [(FREE if leaves else FAULT, ("exit", id, started)) for started in starts]
+    if not world.is_to_be_heard(id):  # All that it had written comes before its end.
+        found += [(FREE if leaves else FAULT, ("exit", id, started)) for started in starts]
     if id in world.asked:
         found += [(FREE, ("give_stack", id, started)) for started in starts]
     case = world.case
@@ -88,7 +89,8 @@ def _messages(world: World, worker: Worker) -> list[tuple[int, Move]]:
         found.append((FAULT, ("garbage_before_start", id)))
     found += [(FAULT, ("lie", id, what)) for what in world.case.lies if what != truth]
     found.append((FAULT, ("lie", id, "garbage")))
-    found.append((FREE if state is STOPPING else FAULT, ("close_channel", id)))
+    if not world.is_to_be_heard(id):
+        found.append((FREE if state is STOPPING else FAULT, ("close_channel", id)))
     return found
 
 
@@ -100,17 +102,26 @@ def _callers(world: World) -> list[tuple[int, Move]]:
     for spec in case.tasks:
         if spec.id not in book.tasks:
             free.setdefault(case.alike[spec.id], spec.id)
+    if case.bursts and free:
+        found.append(("burst",))
     for task in free.values():
-        found.append(("submit", task))
+        if not case.bursts:
+            found.append(("submit", task))
         if case.leases:
-            found += [("take", worker, task) for worker in core.on_loan(9)]
+            found += [("lease", worker, task) for worker in core.on_loan(9)]
+    if case.passes:
+        found += [("pass_by", worker) for worker, most in core.on_loan(9).items() if most > 0]
     for task in book.tasks:
         expected = world.expected[task]
         if expected.cancelled:
             found.append(("cancelled", task))
             continue
-        if case.cancels and not expected.runs:
+        if case.concerned is not None and task not in case.concerned:
+            continue
+        if case.cancels and not (expected.runs or expected.sent or expected.lay == 1):
             found.append(("cancel", task))
+        if case.withdrawals and expected.lay:
+            found.append(("withdraw", task))
         if case.kills and expected.kill < 2:
             found.append(("kill_task", task, None))
         if case.kill_grace is not None and not expected.kill:
@@ -123,6 +134,8 @@ def _callers(world: World) -> list[tuple[int, Move]]:
         found.append(("shut_down", True))
         if phase is OPEN:
             found.append(("shut_down", False))
+    if case.reloads:
+        found.append(("reload",))
     ending = core.ending
     if phase is not CLOSING or (ending.step is Step.KILL and ending.at != world.now):
         found += [("close", timeout) for timeout in case.close_timeouts]
@@ -130,16 +143,28 @@ def _callers(world: World) -> list[tuple[int, Move]]:
 
 
 def _time(world: World) -> list[tuple[int, Move]]:
-    deadlines = world.deadlines()
+    if any(map(world.is_to_be_heard, world.behind)):
+        return []  # What is there to be read comes first.
+    deadlines, found = world.deadlines(), []
+    if _may_dawdle(world, deadlines):
+        found.append((FREE, ("dawdle",)))
     if not world.case.is_late:
         # Also several at once, if the core's thread is late, or this machine slept.
-        return [(FREE, ("let_pass", number + 1)) for number in range(len(deadlines))]
-    found: list[tuple[int, Move]] = []
+        found += [(FREE, ("let_pass", number + 1)) for number in range(len(deadlines))]
+        return found
     if deadlines and deadlines[0] <= world.now:
         found.append((FREE, ("tell_time",)))
     if deadlines and deadlines[-1] > world.now:
         found.append((FREE, ("sleep",)))
     return found
+
+
+def _may_dawdle(world: World, deadlines: list[float]) -> bool:
+    """Whether some task may turn out to be none that is quick."""
+    if not world.case.settings.lays_out or (deadlines and deadlines[0] <= world.now + A_WHILE):
+        return False
+    tasks = world.core.book.tasks.values()
+    return any(task.worker and task.started_at > world.now - SLOW for task in tasks)
 
 
 IS_TIME = frozenset({"let_pass", "tell_time"})

@@ -50,7 +50,7 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {}
 
 
-def _mutant(
+def mutant(
     owner: type, name: str, found_by: str, case: Case = _ONE
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(change: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +64,7 @@ def _mutant(
 # ---------------------------------------------------------------------------- deaths
 
 
-@_mutant(Staffing, "_on_exited", "it knows not who is there")
+@mutant(Staffing, "_on_exited", "it knows not who is there")
 def an_exit_while_initializing_is_dropped(original):
     def on_exited(self, event):
         if self.roster[event.worker].state is not INITIALIZING:
@@ -73,7 +73,7 @@ def an_exit_while_initializing_is_dropped(original):
     return on_exited
 
 
-@_mutant(Roster, "bury", "it knows not who is there", Case(some_settings(2)))
+@mutant(Roster, "bury", "it knows not who is there", Case(some_settings(2)))
 def a_task_is_handed_to_a_dead_idle_worker(original):
     def bury(self, worker):
         original(self, worker)
@@ -86,7 +86,7 @@ def a_task_is_handed_to_a_dead_idle_worker(original):
     return bury
 
 
-@_mutant(Roster, "kill", "it knows not who is there", _LIMITED)
+@mutant(Roster, "kill", "it knows not who is there", _LIMITED)
 def who_is_killed_is_replaced_before_it_is_dead(original):
     def kill(self, worker, *arguments):
         original(self, worker, *arguments)
@@ -97,12 +97,12 @@ def who_is_killed_is_replaced_before_it_is_dead(original):
     return kill
 
 
-@_mutant(Roster, "place", "refilled without a delay")
+@mutant(Roster, "place", "refilled without a delay")
 def a_slot_is_refilled_without_a_delay(original):
     return lambda self, slot, now: self.start(slot, now)
 
 
-@_mutant(Roster, "__init__", "I11")
+@mutant(Roster, "__init__", "I11")
 def a_pool_has_one_worker_too_many(original):
     return lambda self, size, *rest: original(self, size + 1, *rest)
 
@@ -110,7 +110,7 @@ def a_pool_has_one_worker_too_many(original):
 # ---------------------------------------------------------------------------- answers
 
 
-@_mutant(Staffing, "_on_task_done", "a second answer")
+@mutant(Staffing, "_on_task_done", "a second answer")
 def a_task_is_answered_twice(original):
     def on_task_done(self, event):
         original(self, event)
@@ -119,7 +119,7 @@ def a_task_is_answered_twice(original):
     return on_task_done
 
 
-@_mutant(Staffing, "_on_task_done", "it is done and never ran", _LIMITED)
+@mutant(Staffing, "_on_task_done", "it is done and never ran", _LIMITED)
 def a_late_message_is_not_checked(original):
     def on_task_done(self, event):
         if event.task not in self.book.tasks or self.roster[event.worker].task == event.task:
@@ -131,7 +131,7 @@ def a_late_message_is_not_checked(original):
     return on_task_done
 
 
-@_mutant(
+@mutant(
     Task,
     "may_rerun",
     "it fails though it has runs left",
@@ -145,17 +145,17 @@ def a_retry_is_lost(original):
     return may_rerun
 
 
-@_mutant(Worker, "may_have_started", "what may have started runs again unasked")
+@mutant(Worker, "may_have_started", "what may have started runs again unasked")
 def what_has_started_runs_again(original):
     return lambda self, last_started: False
 
 
-@_mutant(Task, "may_rerun", "it runs again and again", Case(some_settings(1), faults=4))
+@mutant(Task, "may_rerun", "it runs again and again", Case(some_settings(1), faults=4))
 def a_task_that_kills_every_worker_runs_again_and_again(original):
     return lambda self, failure: not failure.started
 
 
-@_mutant(
+@mutant(
     Core,
     "_failure",
     "what may have started runs again unasked",
@@ -170,7 +170,7 @@ def a_silent_worker_is_thought_not_to_have_started(original):
     return failure
 
 
-@_mutant(PoolState, "_fail", "a broken pool holds no task", Case(some_settings(1), faults=2))
+@mutant(PoolState, "_fail", "a broken pool holds no task", Case(some_settings(1), faults=2))
 def a_broken_pool_keeps_tasks_waiting(original):
     def fail(self, id, failure):
         if failure.kind is not FailureKind.POOL_BROKEN or id not in self.book.queue:
@@ -179,7 +179,7 @@ def a_broken_pool_keeps_tasks_waiting(original):
     return fail
 
 
-@_mutant(
+@mutant(
     TaskBook,
     "take_next",
     "a task that runs still waits",
@@ -196,7 +196,7 @@ def a_task_that_runs_still_waits(original):
     return take_next
 
 
-@_mutant(Queueing, "_on_cancelled", "it holds a task", Case(some_settings(1), cancels=True))
+@mutant(Queueing, "_on_cancelled", "it holds a task", Case(some_settings(1), cancels=True))
 def what_was_cancelled_at_dispatch_keeps_its_worker(original):
     def on_cancelled(self, event):
         task = self.book.tasks.get(event.task)
@@ -209,7 +209,7 @@ def what_was_cancelled_at_dispatch_keeps_its_worker(original):
 # ---------------------------------------------------------------------------- waiting
 
 
-@_mutant(Core, "_on_close", "assert not self.waiters", _ENDING)
+@mutant(Core, "_on_close", "assert not self.waiters", _ENDING)
 def a_waiter_is_forgotten_on_close(original):
     def on_close(self, event):
         with mock.patch.object(self, "_answer_warm"):
@@ -218,7 +218,7 @@ def a_waiter_is_forgotten_on_close(original):
     return on_close
 
 
-@_mutant(Core, "_on_shutdown", "it knows not who waits", _ENDING)
+@mutant(Core, "_on_shutdown", "it knows not who waits", _ENDING)
 def a_waiter_is_dropped_on_shutdown(original):
     def on_shutdown(self, event):
         self.waiters.clear()
@@ -227,7 +227,7 @@ def a_waiter_is_dropped_on_shutdown(original):
     return on_shutdown
 
 
-@_mutant(Roster, "delay_passed", "the pool is busy for ever", Case(some_settings(1), faults=2))
+@mutant(Roster, "delay_passed", "the pool is busy for ever", Case(some_settings(1), faults=2))
 def a_broken_pool_never_probes_again(original):
     def delay_passed(self, slot, now):
         if self.broken_at is None:
@@ -238,7 +238,7 @@ def a_broken_pool_never_probes_again(original):
     return delay_passed
 
 
-@_mutant(Roster, "set_deadline", "a deadline is set and will never come", _LIMITED)
+@mutant(Roster, "set_deadline", "a deadline is set and will never come", _LIMITED)
 def a_time_limit_is_not_noted(original):
     def set_deadline(self, worker, at):
         if worker.task is None:
@@ -249,7 +249,7 @@ def a_time_limit_is_not_noted(original):
     return set_deadline
 
 
-@_mutant(Core, "_worker_deadline_passed", "somebody waits for an answer", _LIMITED)
+@mutant(Core, "_worker_deadline_passed", "somebody waits for an answer", _LIMITED)
 def a_time_limit_that_has_passed_does_nothing(original):
     def passed(self, worker):
         if worker.state is not BUSY:
@@ -260,7 +260,7 @@ def a_time_limit_that_has_passed_does_nothing(original):
     return passed
 
 
-@_mutant(
+@mutant(
     PoolState,
     "_stop",
     "the pool says that it is well",
@@ -276,12 +276,12 @@ def health_is_not_looked_at_when_the_last_warm_worker_leaves(original):
 # ---------------------------------------------------------------------------- the end
 
 
-@_mutant(Ending, "killed", "a deadline is set and will never come", _ENDING)
+@mutant(Ending, "killed", "a deadline is set and will never come", _ENDING)
 def a_worker_that_outlives_its_kill_is_waited_for_for_ever(original):
     return lambda self, now: None
 
 
-@_mutant(Ending, "close_by", "the end is put off", _ENDING)
+@mutant(Ending, "close_by", "the end is put off", _ENDING)
 def a_second_close_puts_the_end_off(original):
     def close_by(self, now, grace, timeout):
         if self.step is Step.KILL:
@@ -291,7 +291,7 @@ def a_second_close_puts_the_end_off(original):
     return close_by
 
 
-@_mutant(PoolState, "_wind_down", "somebody waits for an answer, or the end", _ENDING)
+@mutant(PoolState, "_wind_down", "somebody waits for an answer, or the end", _ENDING)
 def a_pool_does_not_end(original):
     def wind_down(self):
         if self.book.tasks or self.roster.workers:
@@ -300,7 +300,7 @@ def a_pool_does_not_end(original):
     return wind_down
 
 
-@_mutant(
+@mutant(
     Oversight,
     "_memory_deadline_passed",
     "asked again before the answer",

@@ -1,7 +1,8 @@
 """In which orders the places of a snapshot have to be tried, since the core goes by their names.
 
-It does so in two cases. Of simultaneous deadlines, that of the first worker or slot comes first. Of
-vacant slots that have failed as often, the first is filled first, if not all of them are.
+It does so in three cases. Of simultaneous deadlines, that of the first worker or slot comes first.
+Of vacant slots that have failed as often, the first is filled first, if not all of them are. And of
+trays in which there is as much, the first is emptied first.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any, TypeAlias
 
-from tests.exploration.codes import NEVER, Snapshot
+from tests.exploration.codes import LAID, NEVER, Snapshot
 from tests.exploration.moves import IS_TIME, Move
 
 Order: TypeAlias = tuple[int, ...]
@@ -24,6 +25,8 @@ def _deadlines(place: tuple[Any, ...]) -> set[float]:
         times |= {one[1], one[10]}
         if one[11]:
             times.add(one[11][0])
+        if one[12]:
+            times.add(one[12][0])
     return times - {NEVER}
 
 
@@ -40,6 +43,8 @@ def orders(snapshot: Snapshot, is_elastic: bool) -> tuple[list[Order], bool]:
     if len(places) == 1:
         return [(0,)], False
     if is_elastic and not all(place[0] for place in places):
+        return _different(places, list(range(len(places)))), True
+    if sum(bool(place[0]) and place[0][2] & LAID > 0 for place in places) > 1:
         return _different(places, list(range(len(places)))), True
     times = [_deadlines(place) for place in places]
     tied = [

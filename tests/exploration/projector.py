@@ -9,12 +9,18 @@ from typing import Any
 from tests.exploration.case import Case
 from tests.exploration.codes import (
     ASKED,
+    AT_ONCE,
     DEAF,
+    DIRECT,
     HEALTHS,
+    IS_WITHDRAWN,
     KILLED,
     KINDS,
+    LAID,
+    MAY_HAVE_BEGUN,
     MEASURED,
     NEVER,
+    OUTDATED,
     PARDONED,
     PHASES,
     READY,
@@ -24,6 +30,8 @@ from tests.exploration.codes import (
     STOPPED,
     UNBORN,
     UNUSUAL,
+    WAS_LAID_OUT,
+    WAS_SPARED,
     Snapshot,
 )
 from tests.exploration.promises import Expected
@@ -42,6 +50,16 @@ _SLOT, _WORKER = Owner.SLOT, Owner.WORKER
 @functools.cache
 def _suspicion(kind: int, started: bool) -> ev.Failure:
     return ev.Failure(KINDS[kind], started=started)
+
+
+class Outdated(frozenset[int]):
+    """In place of the last worker that was started before the last reload: those that were.
+
+    Here they are called by their places.
+    """
+
+    def __ge__(self, worker: object) -> bool:
+        return worker in self
 
 
 class Projector:
@@ -102,6 +120,9 @@ class Projector:
         roster._last_start = last_start
         roster._window._times = deque([0.0] * failures)
         roster.started = len(places)
+        roster.outdated = 0
+        roster.laid = set()
+        roster.recalled = set()
         book.tasks.clear()
         book.queue.clear()
         book.settled.clear()
@@ -156,13 +177,17 @@ class Projector:
         else:
             ending.step, ending.at = Step(step), ending_at
             heap.append((ending_at, Owner.POOL, step))
+        if world.outdated:
+            roster.outdated = Outdated(world.outdated)  # type: ignore[assignment]
         heap.sort()  # A sorted list is a heap.
         core._deadlines._heap = heap
 
     def _make_worker(
         self, world: World, id: int, index: int, value: tuple[Any, ...], heap: list[Any]
     ) -> None:
-        state, at, flags, task, running, suspicion, proved_at, done, _, _, soft_at, extras = value
+        state, at, flags, task, running, suspicion, proved_at, done, *_, soft_at, extras, trays = (
+            value
+        )
         deadline = pid = ready_at = soft = None
         if at != NEVER:
             deadline = at
@@ -190,6 +215,12 @@ class Projector:
                 world.deaf.add(id)
             if flags & PARDONED:
                 world.pardoned.add(id)
+            if flags & OUTDATED:
+                world.outdated.add(id)
+            if flags & DIRECT:
+                world.direct.add(id)
+            if flags & LAID:
+                world.core.roster.laid.add(id)
         if running:
             world.running[id] = running
         held = None
@@ -206,6 +237,23 @@ class Projector:
             worker.suspicion = _suspicion(*suspicion)
         if extras:
             self._make_extra(world, worker, flags, extras, heap)
+        if trays:
+            self._make_tray(world, worker, trays, heap)
+
+    def _make_tray(
+        self, world: World, worker: Worker, trays: tuple[Any, ...], heap: list[Any]
+    ) -> None:
+        tray_at, worker.reach, tray, behind, frames = trays
+        if tray_at != NEVER:
+            worker.tray_at = tray_at
+            heap.append((tray_at, Owner.TRAY, worker.id))
+        for value in tray:
+            worker.tray.append(value[0])
+            self._make_task(world, value, worker.id)
+        if behind:
+            world.behind[worker.id] = list(behind)
+        if frames:
+            world.trays[worker.id] = list(frames)
 
     def _make_extra(
         self,
@@ -253,10 +301,18 @@ class Projector:
         core._memory_at = None if memory_at == NEVER else memory_at
 
     def _make_task(self, world: World, value: tuple[Any, ...], worker: int | None) -> Task:
-        id, retries, free, runs, kill_requested, started_at, *expected = value
+        id, retries, free, runs, kill_requested, started_at, facts, end_requested, *expected = value
         task = world.core.book.tasks[id] = Task(self._specs[id], retries, free, runs, worker)
         if started_at != NEVER:
             task.started_at = started_at
         task.kill_requested = kill_requested
+        if facts:
+            task.may_have_begun = bool(facts & MAY_HAVE_BEGUN)
+            task.was_laid_out = bool(facts & WAS_LAID_OUT)
+            task.was_spared = bool(facts & WAS_SPARED)
+            task.is_withdrawn = bool(facts & IS_WITHDRAWN)
+        if end_requested != NEVER:
+            grace = None if end_requested == AT_ONCE else end_requested
+            task.end_requested = ev.TaskKillRequested(id, grace)
         world.expected[id] = Expected(*expected)
         return task

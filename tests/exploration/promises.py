@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.exploration.case import Case
-from tests.property.outside import Outside
+from tests.exploration.given import Given
 from warmpool import events as ev
 from warmpool.core import Core
 from warmpool.ending import CLOSED, CLOSING, OPEN
 from warmpool.events import FailureKind
-from warmpool.lifecycle import BUSY, INITIALIZING
+from warmpool.lifecycle import BUSY, INITIALIZING, WARM
 from warmpool.tasks import FREE_RUNS
+from warmpool.trays import PATIENCE
 
 NOBODY = 99
 """The id of a task that was answered, or never was there."""
@@ -28,7 +29,7 @@ _OF_A_RUN = frozenset(
 class Expected:
     """A task without an answer, as its caller sees it."""
 
-    __slots__ = ("cancelled", "evidence", "kill", "reruns", "runs")
+    __slots__ = ("cancelled", "evidence", "kill", "lay", "reruns", "runs", "sent")
 
     def __init__(
         self,
@@ -37,8 +38,11 @@ class Expected:
         evidence: bool = True,
         kill: int = 0,
         cancelled: bool = False,
+        sent: bool = False,
+        lay: int = 0,
     ) -> None:
         self.runs = runs
+        """Those that may have begun, as far as anybody knew at the time."""
         self.reruns = reruns
         """Those after a run that had started."""
         self.evidence = evidence
@@ -47,15 +51,20 @@ class Expected:
         """1: to be killed after a grace; 2: at once."""
         self.cancelled = cancelled
         """Its future is cancelled, and the core does not know yet."""
+        self.sent = sent
+        """Whether it was sent to a worker, so that it can be cancelled no more."""
+        self.lay = lay
+        """1: it lies in a tray, or was taken from it; 2: it was taken back from one."""
 
 
-class Promises(Outside):
+class Promises(Given):
     """A pool as its callers see it.
 
     Args:
         case: What there is.
     """
 
+    now: float
     expected: dict[int, Expected]
     waiting: bool
     """Whether somebody waits for warmth."""
@@ -63,13 +72,13 @@ class Promises(Outside):
     """Slots whose last worker came to its end at this very instant without getting warm."""
     measured: set[int]
     """Workers whose memory is being read."""
-    at_dispatch: list[int]
-    """Tasks that turned out to be cancelled when they were to be sent."""
     heartbeats_wanted: bool
     told: ev.Health
     """How the pool is, as far as callers know."""
     may_drop: bool
     """Whether waiting tasks are being cancelled for their callers."""
+    outdated: set[int]
+    """Workers that were there when the pool was to be reloaded."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
@@ -85,20 +94,33 @@ class Promises(Outside):
         assert command.slot not in self.cold, "refilled without a delay after a failure"
 
     def dispatch(self, command: ev.DispatchTask) -> None:
+        is_sent = self.hand_over(command.task)
+        self.claimed = set() if is_sent else {command.task}
         super().dispatch(command)
-        task = command.task
+        if is_sent:
+            self.expected[command.task].sent = True
+
+    def hand_over(self, task: int) -> bool:
         assert task in self.expected, "a task runs that has its answer"
         expected = self.expected[task]
         if expected.cancelled:
             # Nothing is sent.
-            del self.running[command.worker], self.expected[task]
-            self.at_dispatch.append(task)
-            return
-        spec = self.specs[task]
+            del self.expected[task]
+            return False
+        assert not expected.kill, "what was to be killed is handed on"
+        if self.core.settings.lays_out:
+            expected.lay = 1
+        return True
+
+    def taken_back(self, task: int) -> None:
+        if task in self.expected:
+            self.expected[task].lay = 2
+
+    def begin(self, task: int) -> None:
+        expected, spec = self.expected[task], self.specs[task]
         if expected.runs and expected.evidence:
             expected.reruns += 1
             assert expected.reruns <= spec.retries, "what may have started runs again unasked"
-        assert not (expected.runs and expected.kill), "what was to be killed runs again"
         expected.runs += 1
         expected.evidence = True
         assert expected.runs <= 1 + spec.retries + FREE_RUNS, "it runs again and again"
@@ -111,14 +133,26 @@ class Promises(Outside):
             assert expected.runs, "it is done and never ran"
             return
         self._is_true(failure, expected, self.specs[command.task])
-        if failure.kind not in _OF_A_RUN:
+        if failure.kind not in _OF_A_RUN and failure.kind is not FailureKind.KILL_REQUESTED:
             return
-        assert expected.runs, "it fails of a run that it did not have"
+        began = bool(expected.runs) and expected.evidence
+        if failure.kind is FailureKind.KILL_REQUESTED:
+            began = began or expected.reruns > 0  # In any run.
+        elif expected.lay == 2:
+            began = False
+        assert began or not failure.started, "it is said to have started, and had not"
+        assert failure.started or not began, "it is said not to have started, and may have"
+        if failure.kind is FailureKind.KILL_REQUESTED:
+            return
+        is_had = expected.runs or expected.sent or expected.lay
+        assert is_had, "it fails of a run that it did not have"
         if self.core.phase in (CLOSING, CLOSED) or expected.kill:
             return
         counts = failure.started or failure.kind is FailureKind.TASK_TIMEOUT
         spent = self.specs[command.task].retries if counts else FREE_RUNS
-        assert expected.runs > spent, "it fails though it has runs left"
+        # Of those that lay in a tray the core counts some: the last one, or one past its limit.
+        is_sure = not expected.lay or (failure.started and self.specs[command.task].timeout is None)
+        assert expected.runs > spent or not is_sure, "it fails though it has runs left"
 
     def _is_true(self, failure: ev.Failure, expected: Expected, spec: ev.TaskSpec) -> None:
         """Whether things are as a failure says."""
@@ -138,14 +172,13 @@ class Promises(Outside):
     def _answered(self, task: int) -> Expected:
         expected = self.expected.pop(task, None)
         assert expected is not None, "a second answer"
-        for worker, last in self.running.items():
-            if last == task:
-                self.running[worker] = NOBODY
+        self.is_over(task, NOBODY)
         return expected
 
     def drop(self, command: ev.DropTask) -> None:
         expected = self._answered(command.task)
-        assert not expected.runs, "what has run can be cancelled no more"
+        has_run = expected.runs or expected.sent
+        assert not has_run, "what has run can be cancelled no more"
         assert expected.cancelled or expected.kill or self.may_drop, "dropped though nobody asked"
 
     def answer_warm(self, command: ev.AnswerWarm) -> None:
@@ -154,6 +187,13 @@ class Promises(Outside):
         if command.failure is None:
             assert self.core.phase is OPEN
             assert self.core.roster.broken_at is None, "warm, and broken"
+
+    def take_stack(self, command: ev.TakeStack) -> None:
+        super().take_stack(command)
+        suspicion = self.core.roster.workers[command.worker].suspicion
+        assert suspicion is not None
+        if suspicion.kind in (FailureKind.TASK_TIMEOUT, FailureKind.KILL_REQUESTED):
+            assert not self.behind.get(command.worker), "another task dies of it"
 
     def interrupt(self, command: ev.InterruptTask) -> None:
         super().interrupt(command)
@@ -187,12 +227,40 @@ class Promises(Outside):
         for worker in roster.workers.values():
             assert (worker.pid is None) == (worker.id in self.unborn)
             if worker.state is BUSY:
-                assert self.running.get(worker.id) == worker.task, "it runs something else"
+                known = [worker.task, *worker.tray]
+                assert self.given(worker.id) == known, "it runs something else"
             elif worker.state is INITIALIZING:
-                assert worker.id not in self.running
+                assert not self.given(worker.id)
+        if core.settings.lays_out:
+            self._check_trays()
+        if self.outdated:
+            self._check_outdated()
         core.validate()
         health = ev.Health.CLOSED
         if core.phase is OPEN:
             health = roster.health(wants_none=core.settings.min_idle == 0)
         assert core.health is health, "the pool says that it is well, or unwell, and is not"
         assert self.told is health, "nobody was told how the pool is"
+
+    def _check_trays(self) -> None:
+        """Nothing waits in a tray for long, nor while somebody has nothing to do."""
+        roster = self.core.roster
+        assert not roster.recalled, "a tray is being emptied for ever"
+        for id, frames in self.trays.items():
+            worker = roster.workers[id]
+            if all(task == worker.task for task in frames):
+                continue  # It has but to take it.
+            assert not roster.idle, "a task waits behind another one while a worker is idle"
+            if len(roster.slots) > 1:
+                assert worker.tray_at is not None, "a task may wait behind another one for ever"
+                assert worker.tray_at <= self.now + PATIENCE, "a task waits behind another one"
+
+    def _check_outdated(self) -> None:
+        """Who was there before a reload is on its way out, and nobody else for that."""
+        roster = self.core.roster
+        for worker in roster.workers.values():
+            is_old = worker.id in self.outdated
+            if worker.ready_at is None:
+                assert (worker.id <= roster.outdated) is is_old, "it knows not who is outdated"
+            elif worker.state in WARM and is_old:
+                assert worker.id in roster.due, "one of before a reload stays"

@@ -1,7 +1,8 @@
 """A world as a value, and back: what of it can matter from now on, and nothing else.
 
 Two worlds have the same snapshot if they differ in names and dates only: workers are named by their
-place, and the places are sorted; tasks are named in the case; times are counted from now. What only
+place, and the places are sorted; of tasks with the same options the first ones are those that come
+first in places and queue; times are counted from now. What only
 figures are made of is left out, and an age beyond the only limit that asks for it is that limit.
 
 What depends on names is not in a snapshot, but for that there is ``orders``.
@@ -14,24 +15,33 @@ from typing import Any
 from tests.exploration.case import MOST_FAILURES, Case
 from tests.exploration.codes import (
     ASKED,
+    AT_ONCE,
     DEAF,
+    DIRECT,
+    IS_WITHDRAWN,
     KILLED,
+    LAID,
+    MAY_HAVE_BEGUN,
     MEASURED,
     NEVER,
     NO_TASK,
     NUMBER,
+    OUTDATED,
     PARDONED,
     READY,
     REPORTED,
     SILENT,
     STOPPED,
     UNBORN,
+    WAS_LAID_OUT,
+    WAS_SPARED,
     Snapshot,
 )
+from tests.exploration.names import named, names_of, renamed
 from tests.exploration.projector import Projector
-from tests.exploration.world import WAITER, World
+from tests.exploration.world import SLOW, WAITER, World
 from warmpool.deadlines import Owner
-from warmpool.lifecycle import State, Worker
+from warmpool.lifecycle import WARM, State, Worker
 from warmpool.tasks import Task
 
 
@@ -48,9 +58,13 @@ class Camera(Projector):
         self._stable_after = settings.restart.stable_after
         self._probe_delay = settings.restart.shortest_probe_delay
         self._most_done = settings.max_tasks_per_child or 1
+        self._lays_out = settings.lays_out
+        self._case = case
 
-    def take(self, world: World) -> tuple[Snapshot, list[int | None]]:
-        """The snapshot of a world, and its workers in the order of their places."""
+    def take(self, world: World) -> tuple[Snapshot, list[int | None], dict[int, int]]:
+        """The snapshot of a world, its workers in the order of their places, and its tasks' names:
+        who is called what in the snapshot.
+        """
         core, now = world.core, world.now
         roster = core.roster
         idle = {id: rank for rank, id in enumerate(roster.idle)}
@@ -62,7 +76,7 @@ class Camera(Projector):
             start_at = NEVER
             if slot.next_start_at is not None:
                 noted.append((slot.next_start_at, Owner.SLOT, slot.index))
-                start_at = slot.next_start_at - now
+                start_at = self._until(slot.next_start_at, now)
             place = (
                 () if id is None else self._worker(world, roster.workers[id], idle, noted),
                 min(slot.failures, MOST_FAILURES),
@@ -71,27 +85,31 @@ class Camera(Projector):
                 slot.index in world.cold,
             )
             places.append((place, id))
+        alike = self._case.alike
         if len(places) > 1:
-            places.sort(key=_first)
+            if self._case.has_twins:
+                places.sort(key=lambda pair: named(pair[0], alike))
+            else:
+                places.sort(key=_first)
         queue = []
         for id in core.book.queue:
             task = core.book.tasks[id]
             queue_at = NEVER
             if task.queue_deadline is not None:
                 noted.append((task.queue_deadline, Owner.TASK, id))
-                queue_at = task.queue_deadline - now
+                queue_at = self._until(task.queue_deadline, now)
             queue.append((self._task(world, task), queue_at))
         ending, pulses = core.ending, core.pulses
         ending_at = pulse_at = NEVER
         if ending.at is not None:
             assert ending.step is not None
             noted.append((ending.at, Owner.POOL, ending.step))
-            ending_at = ending.at - now
+            ending_at = self._until(ending.at, now)
         extras: tuple[Any, ...] = ()
         if self._has_extras:
             if pulses.next_at is not None:
                 noted.append((pulses.next_at, Owner.PULSE, 0))
-                pulse_at = pulses.next_at - now
+                pulse_at = self._until(pulses.next_at, now)
             surplus_at, memory_at = core._surplus_at, core._memory_at
             if surplus_at is not None:
                 noted.append((surplus_at, Owner.SURPLUS, 0))
@@ -119,7 +137,16 @@ class Camera(Projector):
             world.waiting,
             extras,
         )
-        return snapshot, [id for _, id in places]
+        names: dict[int, int] = {}
+        if self._case.has_twins:
+            names = names_of(snapshot, alike, self._case.twins)
+            snapshot = renamed(snapshot, names)
+        return snapshot, [id for _, id in places], names
+
+    def _until(self, at: float, now: float) -> float:
+        """How long it is until then."""
+        # Hundredths do not add up exactly.
+        return round(at - now, 6) if self._lays_out else at - now
 
     def _worker(
         self, world: World, worker: Worker, idle: dict[int, int], noted: list[Any]
@@ -128,10 +155,10 @@ class Camera(Projector):
         deadline = soft_at = NEVER
         if worker.deadline is not None:
             noted.append((worker.deadline, Owner.WORKER, id))
-            deadline = worker.deadline - now
+            deadline = self._until(worker.deadline, now)
         if worker.soft_at is not None:
             noted.append((worker.soft_at, Owner.SOFT, id))
-            soft_at = worker.soft_at - now
+            soft_at = self._until(worker.soft_at, now)
         suspicion, done = worker.suspicion, min(worker.tasks_done, self._most_done)
         flags = (id in world.unborn) * UNBORN | (id in world.asked) * ASKED
         if id in world.pardoned and worker.ready_at is None:
@@ -143,6 +170,7 @@ class Camera(Projector):
             suspicion, done = None, 0
         else:
             flags |= (id in world.stopped) * STOPPED | (id in world.deaf) * DEAF
+            flags |= (id in world.outdated) * OUTDATED
         proved_at = NEVER
         if worker.ready_at is not None:
             flags |= READY
@@ -160,6 +188,10 @@ class Camera(Projector):
             extras = self._extras(world, worker, noted)
             flags |= (id in world.silent) * SILENT | (id in world.measured) * MEASURED
             flags |= worker.memory_reported * REPORTED
+        trays: tuple[Any, ...] = ()
+        if self._lays_out:
+            trays = self._trays(world, worker, noted)
+            flags |= (id in world.direct) * DIRECT | (id in roster.laid) * LAID
         return (
             NUMBER[worker.state],
             deadline,
@@ -173,6 +205,21 @@ class Camera(Projector):
             list(roster.due).index(id) if roster.due and id in roster.due else -1,
             soft_at,
             extras,
+            trays,
+        )
+
+    def _trays(self, world: World, worker: Worker, noted: list[Any]) -> tuple[Any, ...]:
+        id, tray_at = worker.id, NEVER
+        if worker.tray_at is not None:
+            noted.append((worker.tray_at, Owner.TRAY, id))
+            tray_at = self._until(worker.tray_at, world.now)
+        book = world.core.book.tasks
+        return (
+            tray_at,
+            worker.reach if worker.state in WARM else 0,
+            tuple([self._task(world, book[task]) for task in worker.tray]),
+            tuple(world.behind.get(id, ())),
+            tuple(world.trays.get(id, ())),
         )
 
     def _extras(self, world: World, worker: Worker, noted: list[Any]) -> tuple[Any, ...]:
@@ -197,20 +244,37 @@ class Camera(Projector):
         expected = world.expected.get(task.spec.id)
         assert expected is not None, "it holds a task that needs no answer any more"
         started_at = NEVER
+        runs, end_requested = task.runs, NEVER
+        facts = task.may_have_begun * MAY_HAVE_BEGUN
         if task.spec.timeout is not None and task.worker is not None:
             started_at = max(task.started_at - world.now, -task.spec.timeout)
+        if self._lays_out:
+            # Whether there were any besides one that may be unmade is all that counts.
+            runs = min(runs, 2)
+            facts |= task.was_laid_out * WAS_LAID_OUT
+            facts |= task.was_spared * WAS_SPARED | task.is_withdrawn * IS_WITHDRAWN
+            if task.end_requested is not None:
+                grace = task.end_requested.grace
+                end_requested = AT_ONCE if grace is None else grace
+            if task.worker is not None:
+                limit = SLOW if started_at == NEVER else task.spec.timeout
+                started_at = max(self._until(task.started_at, world.now), -limit)
         return (
             task.spec.id,
             task.retries,
             task.free_runs,
-            task.runs,
+            runs,
             task.kill_requested,
             started_at,
+            facts,
+            end_requested,
             expected.runs,
             expected.reruns,
             expected.evidence,
             expected.kill,
             expected.cancelled,
+            expected.sent,
+            expected.lay,
         )
 
 

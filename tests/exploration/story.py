@@ -36,6 +36,7 @@ class Storyteller:
         self._told: list[str] = []
         self._names: dict[int, int] = {}
         self._named = 0
+        self._tasks = {spec.id: spec.id for spec in case.tasks}
         self._clock = 0.0
 
     def tell(self, violation: Violation) -> str:
@@ -44,7 +45,7 @@ class Storyteller:
 
     def _lines(self, violation: Violation) -> Iterator[str]:
         with contextlib.suppress(AssertionError):
-            self._world.obey(self._said(self._world.core.open(0.0)))
+            self._world.open()
         yield from self._paragraph("a pool is opened")
         snapshot, number = self._after(), 0
         for part, steps in ((None, violation.steps), (violation.way, violation.then)):
@@ -77,6 +78,7 @@ class Storyteller:
             if source + 1 in self._names
         }
         self._camera.make(mixed(snapshot, order), self._world)
+        self._world.picks = step.picks
         getattr(self._world, step.move[0])(*step.move[1:])
 
     def _after(self) -> Snapshot | None:
@@ -86,8 +88,10 @@ class Storyteller:
             return None
 
     def _photograph(self) -> Snapshot:
-        """Take the snapshot; workers keep their names though they get other numbers."""
-        snapshot, workers = self._camera.take(self._world)
+        """Take the snapshot; workers and tasks keep their names though they get other numbers."""
+        snapshot, workers, tasks = self._camera.take(self._world)
+        if tasks:
+            self._tasks = {number: self._tasks[task] for task, number in tasks.items()}
         self._names = {
             index + 1: self._number(worker)
             for index, worker in enumerate(workers)
@@ -104,23 +108,29 @@ class Storyteller:
     def _name(self, worker: int) -> str:
         return f"worker {self._number(worker)}"
 
+    def _task(self, task: int) -> str:
+        return f"task {self._tasks.get(task, task)}"
+
     # ------------------------------------------------------------------ telling
 
     def _hear(self, event: ev.Event, commands: list[ev.Command]) -> None:
+        if isinstance(event, ev.TakenBack):
+            found = ", ".join(map(self._task, event.tasks)) or "nothing"
+            self._told.append(f"found in the tray of {self._name(event.worker)}: {found}")
         self._said(commands)
 
     def _said(self, commands: list[ev.Command]) -> list[ev.Command]:
-        words = (command_in_words(command, self._name) for command in commands)
+        words = (command_in_words(command, self._name, self._task) for command in commands)
         self._told += filter(None, words)
         return commands
 
     def _happened(self, step: Step) -> str:
         passed, self._clock = self._world.now, self._clock + self._world.now
-        return move_in_words(step.move, self._world, self._name, passed)
+        return move_in_words(step.move, self._world, self._name, self._task, passed)
 
     def _paragraph(self, headline: str) -> Iterator[str]:
         yield f"{headline}   [at {self._clock:g} s]"
         if self._told:
             yield f"      -> {'; '.join(self._told)}"
-        yield f"      {state_in_words(self._world, self._name)}"
+        yield f"      {state_in_words(self._world, self._name, self._task)}"
         self._told.clear()

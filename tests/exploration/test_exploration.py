@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from tests.exploration.case import MOST_FAILURES, Case
 from tests.exploration.explore import Explorer, Report, key_of
 from tests.exploration.moves import Move, moves
-from tests.exploration.mutants import MUTANTS
 from tests.exploration.orders import counts, mixed, orders
 from tests.exploration.snapshot import Camera
 from tests.exploration.story import Storyteller
+from tests.exploration.tray_mutants import MUTANTS
 from tests.exploration.world import World
 from tests.exploration.worlds import LARGE, SMALL
 
@@ -34,6 +34,7 @@ def test_nothing_that_can_happen_in_a_small_world_breaks_a_promise(name):
     assert report.is_complete
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_bug_is_found_and_told(name):
     mutant = MUTANTS[name]
@@ -74,13 +75,14 @@ def test_a_snapshot_leaves_nothing_out_that_matters(name):
         real, copy = World(case), World(case)
         real.open()
         for _ in range(60):
-            snapshot, workers = camera.take(real)
+            snapshot, workers, tasks = camera.take(real)
             camera.make(snapshot, copy)
             assert camera.take(copy)[0] == snapshot
             possible = [move for _, move in moves(copy)]
             if not possible:
                 break
             move = rng.choice(possible)
+            picks = [rng.randrange(8)] * 4  # The same for all, in whatever order they come up.
             outcomes = set()
             # Names may matter, and the real ones may be in any order.
             some, for_all = orders(snapshot, case.settings.min_idle is not None)
@@ -88,11 +90,13 @@ def test_a_snapshot_leaves_nothing_out_that_matters(name):
                 if counts(move, number, for_all):
                     camera.make(mixed(snapshot, order), copy)
                     numbers = [order.index(place) + 1 for place in range(len(order))]
-                    kind, *given = _renamed(move, numbers)
+                    kind, *given = _renamed(move, numbers, {})
+                    copy.picks = picks
                     getattr(copy, kind)(*given)
                     copy.check()
                     outcomes.add(key_of(camera.take(copy)[0]))
-            kind, *given = _renamed(move, workers)
+            kind, *given = _renamed(move, workers, {name: task for task, name in tasks.items()})
+            real.picks, real.offered = picks, []
             getattr(real, kind)(*given)
             real.check()
             if _is_tired(real):
@@ -109,17 +113,24 @@ def _is_tired(world: World) -> bool:
     return len(slots) > 1 and any(slot.failures > MOST_FAILURES for slot in slots)
 
 
-def _renamed(move: Move, workers: Sequence[int | None]) -> Move:
-    """The same move, of the real world's workers."""
+def _renamed(move: Move, workers: Sequence[int | None], tasks: Mapping[int, int]) -> Move:
+    """The same move, of the real world's workers and tasks."""
     kind, *given = move
     if kind in _OF_WORKERS:
         given[0] = workers[given[0] - 1]
+    if kind in _OF_TASKS:
+        place = int(kind in _OF_WORKERS)
+        given[place] = tasks.get(given[place], given[place])
     return (kind, *given)
+
+
+_OF_TASKS = frozenset({"submit", "lease", "cancel", "cancelled", "withdraw", "kill_task"})
 
 
 _OF_WORKERS = frozenset(
     {
-        "take",
+        "lease",
+        "pass_by",
         "spawn",
         "start_failed",
         "greet",

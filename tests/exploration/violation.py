@@ -15,6 +15,8 @@ class Step:
 
     move: Move
     order: int = 0
+    picks: tuple[int, ...] = ()
+    """What happened of all that may happen with it: see :class:`tests.exploration.given.Given`."""
 
 
 @dataclass(frozen=True)

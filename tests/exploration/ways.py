@@ -28,6 +28,14 @@ def _news(world: World) -> Move | None:
     for task, expected in world.expected.items():
         if expected.cancelled:
             return ("cancelled", task)
+    return _unread(world)
+
+
+def _unread(world: World) -> Move | None:
+    """An answer that has been there since before whatever comes next."""
+    for worker in world.behind:
+        if world.is_to_be_heard(worker):
+            return ("done", worker)
     return None
 
 
@@ -63,8 +71,10 @@ def _has_bound(world: World) -> bool:
         if task.worker is None:
             if task.spec.queue_timeout is not None:
                 return True
-        elif task.spec.timeout is not None or workers[task.worker].state is not BUSY:
+        elif workers[task.worker].state is not BUSY:
             return True
+        elif task.spec.timeout is not None and workers[task.worker].task == task.spec.id:
+            return True  # Not if it lies in a tray behind another one.
     return False
 
 
@@ -101,6 +111,7 @@ def healed(world: World) -> Move | None:
         and core.health is Health.READY
         and not world.waiting
         and not world.silent
+        and not world.outdated
     ):
         return None
     return _time(world, "the pool is not warm and well")
@@ -109,6 +120,8 @@ def healed(world: World) -> Move | None:
 def closed(world: World) -> Move | None:
     """Closing ends it, whatever workers do."""
     phase = world.core.phase
+    if (unread := _unread(world)) is not None:
+        return unread
     if phase is CLOSED:
         return None
     if phase in (OPEN, DRAINING):

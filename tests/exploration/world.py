@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.exploration.case import Case
+from tests.exploration.case import FURTHEST_REACH, Case
 from tests.exploration.promises import NOBODY, Expected, Promises
 from warmpool import events as ev
+from warmpool.ending import OPEN
 from warmpool.events import FailureKind
-from warmpool.lifecycle import LEAVING, WARM, InvalidTransition
+from warmpool.lifecycle import KILLING, LEAVING, WARM, InvalidTransition
+from warmpool.trays import PATIENCE
 
 WAITER = 1
 A_STACK = "a stack"
+SLOW = 2 * PATIENCE
+"""Seconds that no task takes that is quick."""
+A_WHILE = 0.5
 
 
 class World(Promises):
@@ -44,7 +49,7 @@ class World(Promises):
         self.killed = set()
         self.stopped = set()
         self.asked = set()
-        self.running = {}
+        self.let_nobody_have_anything()
         self.deaf = set()
         self.silent = set()
         self.beats = {}
@@ -53,12 +58,20 @@ class World(Promises):
         self.told = ev.Health.WARMING
         self.cold = set()
         self.pardoned = set()
-        self.at_dispatch = []
+        self.outdated = set()
+        self.claimed = set()
         self.heartbeats_wanted = self.may_drop = False
 
     def open(self) -> None:
         """Start the first workers."""
-        self.obey(self.core.open(self.now))
+        commands = self.core.open(self.now)
+        if self.hear is not None:
+            self.hear(ev.TimePassed(), commands)
+        self.obey(commands)
+        for worker in sorted(self.unborn) if self.case.is_warm else ():
+            self.spawn(worker)
+            self.greet(worker)
+            self.ready(worker)
 
     # ------------------------------------------------------------------ what is said
 
@@ -68,8 +81,11 @@ class World(Promises):
         if self.hear is not None:
             self.hear(event, commands)
         self.obey(commands)
-        while self.at_dispatch:
-            self.say(ev.TaskCancelled(self.at_dispatch.pop(0)))
+        if self.core.settings.lays_out:
+            for worker in self.core.roster.workers.values():
+                worker.reach = min(worker.reach, FURTHEST_REACH)
+        while self.follow_ups:
+            self.say(self.follow_ups.pop(0))
         if self.heartbeats_wanted:
             self.heartbeats_wanted = False
             self.say(ev.HeartbeatsRead({w.id: self._beat(w.id) for w in self._warm()}))
@@ -92,12 +108,24 @@ class World(Promises):
         self.expected[task] = Expected()
         self.say(ev.TaskSubmitted(self.specs[task]))
 
-    def take(self, worker: int, task: int) -> None:
+    def burst(self) -> None:
+        """All tasks are submitted that are not there, one after the other."""
+        alike = self.case.alike
+        for task in sorted(self.specs.keys() - self.expected, key=lambda id: (alike[id], id)):
+            self.submit(task)
+
+    def lease(self, worker: int, task: int) -> None:
         others = set(self.core.on_loan(9)) - {worker}
-        self.expected[task] = Expected(runs=1)
+        self.expected[task] = Expected(runs=1, sent=True)
         self.running[worker] = task
         self.say(ev.TaskTaken(self.specs[task], worker, self.now))
         assert others <= set(self.core.on_loan(9)), "a lease ends though nobody revoked it"
+
+    def pass_by(self, worker: int) -> None:
+        """A task goes past the core to a worker, and is answered."""
+        passed = ev.PassedTask(ev.TaskSpec(NOBODY), self.now, self.now, ev.Outcome.RETURNED)
+        commands = self.say(ev.TasksPassed(worker, (passed,)))
+        assert not commands, "what has passed has an effect, and a lease may yet have been taken"
 
     def cancel(self, task: int) -> None:
         """The caller cancels; the pool hears of it later."""
@@ -106,9 +134,22 @@ class World(Promises):
     def cancelled(self, task: int) -> None:
         self.say(ev.TaskCancelled(task))
 
+    def withdraw(self, task: int) -> None:
+        """The caller cancels what lies in a tray, or did when they looked."""
+        expected = self.expected[task]
+        runs = expected.runs
+        self.may_drop = True
+        self.say(ev.TaskWithdrawn(task))
+        self.may_drop = False
+        if expected.runs == runs == 0 and not expected.sent:
+            assert task not in self.expected, "what nobody has begun with cannot be cancelled"
+
     def kill_task(self, task: int, grace: float | None) -> None:
         self.expected[task].kill = 2 if grace is None else 1
+        before = set(self.killed)
         self.say(ev.TaskKillRequested(task, grace))
+        for worker in self.killed - before:
+            assert not self.behind.get(worker), "another task dies of it"
 
     def await_warmth(self) -> None:
         self.waiting = True
@@ -122,6 +163,11 @@ class World(Promises):
         self.may_drop = cancel_queued
         self.say(ev.ShutdownRequested(cancel_queued))
         self.may_drop = False
+
+    def reload(self) -> None:
+        if self.core.phase is OPEN:
+            self.outdated = self.alive | self.unborn
+        self.say(ev.ReloadRequested())
 
     def close(self, timeout: float | None) -> None:
         ending = self.core.ending
@@ -158,7 +204,7 @@ class World(Promises):
         self.say(ev.InitializerRaised(worker))
 
     def done(self, worker: int) -> None:
-        task, one = self.running.pop(worker), self.core.roster.workers[worker]
+        task, one = self.answered(worker), self.core.roster.workers[worker]
         self.say(ev.TaskDone(worker, task, ev.Outcome.RETURNED))
         assert one.noted == task, "the flight recorder will seem to say that the next one started"
 
@@ -170,15 +216,18 @@ class World(Promises):
             self.say(ev.TaskDone(worker, next(others, NOBODY), ev.Outcome.RETURNED))
         elif what == "garbage":
             self.deaf.add(worker)
-            self.say(ev.WorkerBrokeProtocol(worker, "wrote garbage", NOBODY))
+            left = self.empty(worker)
+            last = self._last_started(worker, True)
+            self.say(ev.WorkerBrokeProtocol(worker, "wrote garbage", last, left))
         else:
             self.say({"greet": ev.WorkerGreeted, "ready": ev.WorkerReady}[what](worker))
 
     def garbage_before_start(self, worker: int) -> None:
         """It writes garbage, and its flight recorder says that its task has not started."""
         self.deaf.add(worker)
+        left = self.empty(worker)  # First: it goes on until it is killed.
         before = self._last_started(worker, False)
-        self.say(ev.WorkerBrokeProtocol(worker, "wrote garbage", before))
+        self.say(ev.WorkerBrokeProtocol(worker, "wrote garbage", before, left))
 
     def late(self, worker: int) -> None:
         """All that a worker may have said before the kill, none of which counts."""
@@ -216,6 +265,8 @@ class World(Promises):
             ev.MemoryRead(worker, 10**9),
             ev.TaskCancelled(NOBODY),
             ev.TaskKillRequested(NOBODY),
+            ev.TaskWithdrawn(NOBODY),
+            ev.TakenBack(worker, (NOBODY,)),
         ):
             assert not self.say(event), "a word about what is gone has an effect"
 
@@ -236,9 +287,15 @@ class World(Promises):
         self.say(ev.StackTaken(worker, A_STACK, task))
 
     def exit(self, worker: int, started: bool) -> None:
-        task = self._last_started(worker, started)
+        leaves = worker in self.killed or worker in self.deaf
+        if self.trays.get(worker) and worker not in self.running and not leaves and self.choose(2):
+            self.take_first(worker)
+        task = self._last_started(worker, started, is_over=True)
+        left = tuple(self.trays.pop(worker, ()))
+        for one in left:
+            self.taken_back(one)
         self._gone(worker)
-        self.say(ev.WorkerExited(worker, 1, task))
+        self.say(ev.WorkerExited(worker, 1, task, left=left))
 
     def reap(self, worker: int) -> None:
         """A kill does its work."""
@@ -247,16 +304,18 @@ class World(Promises):
         else:
             self.exit(worker, True)
 
-    def _last_started(self, worker: int, started: bool) -> int:
+    def _last_started(self, worker: int, started: bool, *, is_over: bool = False) -> int:
         """What its flight recorder says."""
-        if started:
-            return NOBODY  # Another task than before it got this one, which is all that counts.
-        self._has_evidence(worker)
-        return self.core.roster.workers[worker].noted
-
-    def _has_evidence(self, worker: int) -> None:
-        if worker not in self.killed and (task := self.running.get(worker)) in self.expected:
-            self.expected[task].evidence = False
+        one, taken = self.core.roster.workers[worker], self.taken(worker)
+        if self.core.settings.lays_out and not taken:
+            return one.noted  # It has not come to anything else.
+        began = started or len(taken) > 1
+        for task in taken:
+            # Of others the last word has been said, or is yet to be said.
+            if task == one.task or (is_over and task in one.tray):
+                self.expected[task].evidence = began
+        # Another task than before it got this one, or that one: that is all that counts.
+        return NOBODY if began else one.noted
 
     def _gone(self, worker: int) -> None:
         one = self.core.roster.workers[worker]
@@ -270,6 +329,7 @@ class World(Promises):
         self.silent.discard(worker)
         self.measured.discard(worker)
         self.pardoned.discard(worker)
+        self.outdated.discard(worker)
         self.beats.pop(worker, None)
 
     # ------------------------------------------------------------------ time
@@ -287,6 +347,15 @@ class World(Promises):
     def sleep(self) -> None:
         """One more deadline passes and the core is not told: its thread is late."""
         self._go_to(min(at for at in self.deadlines() if at > self.now))
+
+    def dawdle(self) -> None:
+        """So much time passes that no task under way is quick any more, and nothing else."""
+        self._go_to(self.now + A_WHILE)
+
+    def is_to_be_heard(self, worker: int) -> bool:
+        """Whether an answer of it is there to be read: it has gone on with another task."""
+        is_heard = worker not in self.deaf and self.core.roster.workers[worker].state is not KILLING
+        return is_heard and bool(self.behind.get(worker))
 
     def _go_to(self, at: float) -> None:
         if at > self.now:
