@@ -166,10 +166,7 @@ class Trays(Queueing):
                     self.roster.move(worker, ev.TakenBack, self._now)
                 self._put_back(task)
             else:
-                assert worker.suspicion is not None
-                self._lay_there(self.book.tasks[worker.task])
-                failure = dataclasses.replace(worker.suspicion, started=False)
-                self._fail_or_rerun(self._end_run(worker, began=False), failure)
+                self._has_not_begun(worker)
         elif is_judged and worker.task is not None:
             assert worker.suspicion is not None
             failure = worker.suspicion
@@ -180,6 +177,17 @@ class Trays(Queueing):
             # It has not gone on with another one, behind the task that it has.
             self._end_if_requested(self.book.tasks[worker.task])
         self._wind_down()
+
+    def _has_not_begun(self, worker: Worker) -> None:
+        """It is leaving, and has left the task that it was believed to have in its tray."""
+        assert worker.suspicion is not None
+        assert worker.task is not None
+        task = self.book.tasks[worker.task]
+        self._lay_there(task)
+        worker.suspicion = dataclasses.replace(worker.suspicion, started=False)
+        if worker.state is KILLING or task.free_runs > 0 or self.phase is CLOSING:
+            self._fail_or_rerun(self._end_run(worker, began=False), worker.suspicion)
+        # Else it is told what its worker dies of, which an end of file does not say yet.
 
     def _put_all_back(self, worker: Worker, tasks: tuple[int, ...]) -> None:
         for id in reversed(tasks):

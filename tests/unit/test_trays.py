@@ -13,6 +13,7 @@ from warmpool import events as ev
 from warmpool.events import FailureKind
 from warmpool.failures import to_error
 from warmpool.lifecycle import State
+from warmpool.staffing import LINGER
 from warmpool.state import Settings
 from warmpool.trays import MOST, PATIENCE
 
@@ -168,6 +169,39 @@ def test_a_worker_that_dies_leaves_its_tray_to_the_others():
             work(world, 1)
     assert settled(world) == set(tasks)
     assert all(world.answers[task][0].outcome is ev.Outcome.RETURNED for task in left)
+
+
+@pytest.mark.parametrize("end", ["died", "lived on", "was closed"])
+def test_what_a_task_that_lay_in_its_workers_tray_is_told_of_that_is_the_truth(end):
+    """It is not to run elsewhere, and its worker's end of file is not yet the reason."""
+    world = a_world()
+    task = world.submit()
+    world.say(ev.TaskKillRequested(task, grace=5.0))
+    world.say(ev.WorkerChannelClosed(1))
+    assert not world.trays.get(1)
+    assert not settled(world)
+    if end == "died":
+        world.exit(1, -9)
+    elif end == "lived on":
+        world.pass_time(LINGER)
+        assert world.killed == {1}
+    else:
+        world.say(ev.CloseRequested(5.0))
+        world.exit(1, -9)
+    failure = world.failure(task)
+    told = {"died": FailureKind.DIED, "lived on": FailureKind.BROKE_PROTOCOL}
+    assert failure.kind is told.get(end, FailureKind.POOL_CLOSED)
+    assert not failure.started
+
+
+def test_what_lay_in_the_tray_of_a_worker_at_its_end_of_file_runs_elsewhere_at_once():
+    world = a_world(2)
+    world.exit(1, -9)
+    task = world.submit()
+    world.say(ev.WorkerChannelClosed(2))
+    assert list(world.core.book.queue) == [task]
+    world.heal()
+    assert settled(world) == {task}
 
 
 def test_closing_fails_what_is_laid_out_at_once():
