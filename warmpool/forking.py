@@ -109,9 +109,9 @@ class Popen(servers.Popen):
         with contextlib.ExitStack() as undo:
             with forkguard.making():
                 ours, theirs = socket.socketpair()
-                self.sentinel, status = ours.detach(), theirs.detach()
-                self.keep(self.sentinel)
+                self.keep_status(ours.detach())
                 # The forker's, which is here for a moment: as the worker's ends, see making.
+                status = theirs.detach()
                 undo.callback(servers.Kept(status).close)
             process_obj.forker.link.ask(process_obj, [status, *process_obj.endpoints.descriptors])
         process_obj.forker.await_answer(self.sentinel)

@@ -175,8 +175,8 @@ class _Popen(servers.Popen):
     def _launch(self, process_obj: _Process) -> None:
         early = process_obj.endpoints.early
         body = preparation.dump(self, process_obj, process_obj.endpoints)
-        self.sentinel, writing = process_obj.server.connect_to_new_process(self._fds)
-        self.keep(self.sentinel)
+        reading, writing = process_obj.server.connect_to_new_process(self._fds)
+        self.keep_status(reading)
         # The child takes the end of file of this one for the end of its parent.
         self.keep(writing)
         self.read_pid()

@@ -173,8 +173,22 @@ class Watch(Kept):
         self.descriptor = descriptor
 
 
+class _Status(Kept):
+    """Where an exit status is read. Closed with the last reference: somebody may be reading it."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):  # The application has closed what it does not know.
+            self.close()
+
+
 class Popen(popen_forkserver.Popen):
     """What ``multiprocessing`` holds of a process that a server has forked."""
+
+    _status: _Status | None = None
 
     def __init__(self, process_obj: Any) -> None:
         # Not the base's, which flushes the host's streams: nothing is copied from the host here,
@@ -187,11 +201,21 @@ class Popen(popen_forkserver.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """As its base."""
-        # At each start multiprocessing asks this of all processes that there are.
-        if self.returncode is None and flag == os.WNOHANG and not is_readable(self.sentinel):
-            return None
-        status: int | None = super().poll(flag)
-        return status
+        # At each start multiprocessing asks this of all processes that there are, on whatever
+        # thread. As long as this one has a reference, the number is not that of a worker's channel,
+        # from which a status would be read.
+        held = self._status
+        if self.returncode is None and held is not None:
+            if flag == os.WNOHANG and not is_readable(held.descriptor):
+                return None
+            super().poll(flag)
+        returncode: int | None = self.returncode
+        return returncode
+
+    def close(self) -> None:
+        """As its base."""
+        self._status = None
+        super().close()
 
     def _launch(self, process_obj: Any) -> None:
         """Ask a server for the process, and :meth:`read_pid`."""
@@ -200,6 +224,10 @@ class Popen(popen_forkserver.Popen):
     def keep(self, descriptor: int) -> None:
         """Hold this too until :meth:`close`. At once: the next one may not be to be had."""
         self._kept.add(descriptor)
+
+    def keep_status(self, descriptor: int) -> None:
+        """Hold that on which the pid and, later, the exit status come."""
+        self.sentinel, self._status = descriptor, _Status(descriptor)
 
     def read_pid(self) -> None:
         """Wait for the server's answer.

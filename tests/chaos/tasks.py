@@ -110,12 +110,15 @@ def exhaust_descriptors(runs: Path, number: int) -> int:
     """Use up every descriptor of the worker, for a moment."""
     note(runs, number)
     taken: list[int] = []
-    with contextlib.suppress(OSError):
-        while True:
-            taken.append(os.open(os.devnull, os.O_RDONLY))
-    time.sleep(0.02)
-    for descriptor in taken:
-        os.close(descriptor)
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        time.sleep(0.02)
+    finally:
+        # If it is asked to end, too: the worker lives on.
+        for descriptor in taken:
+            os.close(descriptor)
     return known(number)
 
 
