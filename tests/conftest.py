@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 _ROOT = str(Path(__file__).parent.parent)
@@ -26,6 +27,9 @@ from warmpool import WarmPool  # noqa: E402
 START_METHODS = ("template", "forkserver", "spawn", "fork")
 
 leaks.prepare()
+# How long an example takes is the machine's affair; hangs are pytest-timeout's.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 # A shell has what it runs in the background ignore Ctrl-C; hosts inherit that, and workers.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -99,6 +99,8 @@ class WorkerProcess:
         self._process = process
         self._lifeline = lifeline
         self._via_server = via_server
+        # Should the application close the process object, on any thread, the number stays its own.
+        self._status = getattr(getattr(process, "_popen", None), "_status", None)
         self._exitcode: int | None = None
 
     # ------------------------------------------------------------------ its tray
@@ -218,11 +220,12 @@ class WorkerProcess:
         if self._exitcode is not None:
             return True
         # Not by Process.exitcode: for a status that a killed server never wrote it says 255.
-        if self._is_closed():
+        source = self.status_source
+        if source is None:
             return True
         try:
-            os.set_blocking(self._process.sentinel, False)
-            status = os.read(self._process.sentinel, _STATUS.size)
+            os.set_blocking(source, False)
+            status = os.read(source, _STATUS.size)
         except BlockingIOError:
             return False
         if len(status) == _STATUS.size:
@@ -257,6 +260,8 @@ class WorkerProcess:
     @property
     def status_source(self) -> int | None:
         """What gets readable when a late exit status has come, None if nothing does."""
+        if self._status is not None:
+            return int(self._status.descriptor)
         return self._process.sentinel if self._via_server and not self._is_closed() else None
 
     # ------------------------------------------------------------------ the end
@@ -268,6 +273,7 @@ class WorkerProcess:
         self.recorder.close()
         if self._tray is not None:
             self._tray.close()
+        self._status = None
         watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.
         if self._via_server:
             _collect_orphan(watch)

@@ -280,7 +280,6 @@ class CoreMachine(RuleBasedStateMachine):
 CoreMachine.TestCase.settings = settings(
     max_examples=150,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 TestCore = CoreMachine.TestCase

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, messages_in, seeds
-from warmpool import servers, stacks, wire
+from warmpool import forker, servers, stacks, wire
 
 SEEDS = seeds()
 
@@ -56,7 +56,7 @@ SLACK = 1 << 14
     come=st.integers(0, 200_000),
     size=st.sampled_from([1 << 10, 1 << 14, 1 << 18]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_memory_grows_with_what_has_come_and_not_with_what_is_promised(before, come, size):
     """I13: as the allocator counts it."""
     start = b"".join(wire.header(wire.RETURNED, 1, len(body)) + body for body in before)
@@ -75,9 +75,9 @@ def test_memory_grows_with_what_has_come_and_not_with_what_is_promised(before, c
 
 
 @given(st.binary(min_size=1, max_size=50))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_request_that_promises_too_much_costs_a_forker_no_memory(body):
-    promised = struct.pack("!I", 0xFFFF_FFFF)
+    promised = forker.REQUEST.pack(1, 2, 0xFFFF_FFFF)
     tracemalloc.start()
     try:
         TARGETS["requests_to_a_forker"](promised + body)

@@ -203,7 +203,6 @@ class TrayMachine(RuleBasedStateMachine):
 TrayMachine.TestCase.settings = settings(
     max_examples=150,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 TestTrays = TrayMachine.TestCase
