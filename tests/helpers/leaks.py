@@ -156,7 +156,16 @@ class Snapshot:
         if not same_shape:
             return new
         more = Counter(map(_kind, now.values())) - Counter(map(_kind, self.things.values()))
+        # Each template is one fork ahead, or was about to be in the instant of the first look.
+        more["process"] -= sum(map(_is_template, now))
+        more = +more
         return {thing: line for thing, line in new.items() if _kind(line) in more}
+
+
+def _is_template(thing: object) -> bool:
+    if not isinstance(thing, processes.Identity) or processes.parent(thing.pid) != os.getpid():
+        return False
+    return processes.command_line(thing.pid).endswith(" template")
 
 
 def _kind(line: str) -> str:
