@@ -39,6 +39,7 @@ from tests.exploration.world import WAITER, World
 from warmpool import events as ev
 from warmpool.deadlines import Owner
 from warmpool.ending import Step
+from warmpool.laid import Laid
 from warmpool.lifecycle import Worker
 from warmpool.pulse import _Pulse
 from warmpool.tasks import Task
@@ -121,7 +122,7 @@ class Projector:
         roster._window._times = deque([0.0] * failures)
         roster.started = len(places)
         roster.outdated = 0
-        roster.laid = set()
+        roster.laid = Laid()
         roster.recalled = set()
         book.tasks.clear()
         book.queue.clear()
@@ -219,8 +220,6 @@ class Projector:
                 world.outdated.add(id)
             if flags & DIRECT:
                 world.direct.add(id)
-            if flags & LAID:
-                world.core.roster.laid.add(id)
         if running:
             world.running[id] = running
         held = None
@@ -239,6 +238,8 @@ class Projector:
             self._make_extra(world, worker, flags, extras, heap)
         if trays:
             self._make_tray(world, worker, trays, heap)
+        if flags & LAID:
+            world.core.roster.laid.add(worker)
 
     def _make_tray(
         self, world: World, worker: Worker, trays: tuple[Any, ...], heap: list[Any]
