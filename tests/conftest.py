@@ -28,8 +28,7 @@ START_METHODS = ("template", "forkserver", "spawn", "fork")
 
 leaks.prepare()
 # How long an example takes is the machine's affair; hangs are pytest-timeout's.
-# The same examples each time: others are for who looks for them (--hypothesis-profile=default).
-hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 # A shell has what it runs in the background ignore Ctrl-C; hosts inherit that, and workers.
 signal.signal(signal.SIGINT, signal.default_int_handler)

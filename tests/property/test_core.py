@@ -211,8 +211,11 @@ class CoreMachine(RuleBasedStateMachine):
                 ]
             )
         )
-        if isinstance(event, ev.TaskDone) and self.world.running.get(worker) == task:
-            self.world.running.pop(worker)
+        if isinstance(event, ev.TaskDone):
+            if self.world.trays.get(worker, [])[:1] == [task]:
+                self.world.begin(worker)  # Who answers has taken it.
+            if self.world.running.get(worker) == task:
+                self.world.running.pop(worker)
         self.world.say(event)
 
     @precondition(lambda self: self.world.alive)
