@@ -6,6 +6,7 @@ It is told which worker it is over a socket of its own: two numbers, and the wor
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import signal
 import socket
@@ -101,7 +102,10 @@ class Fork:
     def dismiss(self) -> None:
         """End it, whatever it does. It is not collected, so its number is its own."""
         self._orders.close()
-        os.kill(self.pid, signal.SIGKILL)
+        # ProcessLookupError: a hook of forks has had it collected. PermissionError: one has taken
+        # other privileges on; then it ends by its socket.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def receive(end: socket.socket, size: int) -> tuple[bytes, list[int], bool]:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers import processes, rude, tasks
 from tests.helpers.hosts import Host
+from tests.helpers.processes import living_parent
+from tests.helpers.replacing import replace
 from tests.helpers.waiting import BOUND, until
 from warmpool import WarmPool
 
@@ -29,31 +31,24 @@ def worker_of(pool: WarmPool) -> int:
     return pool.submit(tasks.own_pid).result(BOUND)
 
 
-def template_of(worker: int) -> int:
-    found = processes.parent(worker)
-    assert found is not None
-    return found
-
-
 def spare_of(pool: WarmPool) -> int:
     """The fork that is to be the next worker."""
     worker = worker_of(pool)  # The only one.
-    template = template_of(worker)
+    template = living_parent(worker)
     (spare,) = until(lambda: set(processes.children(template)) - {worker}, "it is one ahead")
     return spare
 
 
-def replace(pool: WarmPool) -> int:
+def next_worker(pool: WarmPool) -> int:
     """Kill the only worker, and return the next one."""
-    os.kill(worker_of(pool), signal.SIGKILL)
-    return worker_of(pool)
+    return replace(pool, worker_of(pool))
 
 
 def test_it_is_the_next_worker(make_pool: MakePool, start_method: str) -> None:
     pool = make_pool(1)
     for _ in range(3):
         spare = spare_of(pool)
-        assert replace(pool) == spare
+        assert next_worker(pool) == spare
 
 
 def test_it_holds_nothing_of_the_workers(make_pool: MakePool, start_method: str) -> None:
@@ -73,7 +68,7 @@ def test_one_that_was_killed_is_missed_by_nobody(make_pool: MakePool, start_meth
     spare = spare_of(pool)
     os.kill(spare, signal.SIGKILL)
     processes.wait_gone(spare)  # Collected, too.
-    assert replace(pool) != spare
+    assert next_worker(pool) != spare
     assert pool.stats().workers_started == 2
 
 
@@ -83,7 +78,7 @@ def test_one_that_is_stopped_is_a_start_that_takes_too_long(
     pool = make_pool(1, init_timeout=2.0)
     spare = spare_of(pool)
     os.kill(spare, signal.SIGSTOP)
-    assert replace(pool) != spare
+    assert next_worker(pool) != spare
     processes.wait_gone(spare)
     assert pool.stats().workers_started == 3
 
@@ -104,12 +99,12 @@ def test_it_ends_with_its_template(
 ) -> None:
     pool = make_pool(1)
     spare = spare_of(pool)
-    template = template_of(spare)
+    template = living_parent(spare)
     if is_stopped:
         os.kill(spare, signal.SIGSTOP)
     os.kill(template, signal.SIGKILL)
     processes.wait_gone(template)
-    assert template_of(replace(pool)) != template
+    assert living_parent(next_worker(pool)) != template
     processes.wait_gone(spare)
 
 
@@ -137,7 +132,7 @@ HOST = """
 def test_it_ends_with_a_killed_host(run_host: RunHost, is_stopped: bool) -> None:
     host = run_host(HOST)
     worker = int(host.line())
-    template = template_of(worker)
+    template = living_parent(worker)
     (spare,) = until(lambda: set(processes.children(template)) - {worker}, "it is one ahead")
     if is_stopped:
         os.kill(spare, signal.SIGSTOP)
@@ -187,11 +182,11 @@ def test_whatever_a_preload_has_left_the_spare_is_the_next_worker(
     ours = [os.open(os.devnull, os.O_RDONLY) for _ in range(200)]
     try:
         pool = make_pool(1, preload=preload, init_timeout=10.0)
-        template = template_of(worker_of(pool))
+        template = living_parent(worker_of(pool))
         for _ in range(3):
             spare = spare_of(pool)
             before = len(processes.descriptors(template))
-            assert replace(pool) == spare
+            assert next_worker(pool) == spare
             spare_of(pool)
             until(
                 lambda before=before: len(processes.descriptors(template)) <= before,  # type: ignore[misc]
@@ -212,7 +207,7 @@ def test_it_writes_no_stack_where_its_template_does(make_pool: MakePool, start_m
         return sum("warmpool-recorder" in to for to in processes.descriptors(pid).values())
 
     # One for the fault handler, and the mapping has one of its own.
-    assert recorders(template_of(spare)) == 2
+    assert recorders(living_parent(spare)) == 2
     until(lambda: recorders(spare) == 1, "it has let go of it")
 
 
@@ -221,8 +216,8 @@ def test_a_hook_that_closes_a_number_of_ours_costs_the_fork_only(
 ) -> None:
     """A fork that fails at its first step must not go on as a second template."""
     pool = make_pool(1, preload=rude.close_a_number_in_every_second_fork, init_timeout=10.0)
-    template = template_of(worker_of(pool))
+    template = living_parent(worker_of(pool))
     for _ in range(3):
-        replace(pool)
-    assert template_of(worker_of(pool)) == template
+        next_worker(pool)
+    assert living_parent(worker_of(pool)) == template
     assert all(not processes.children(pid) for pid in processes.children(template))

@@ -18,6 +18,7 @@ from tests.faults.conftest import Reports
 from tests.helpers import faults, policies, preloads, processes, tasks
 from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
+from tests.helpers.processes import living_parent
 from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import (
     Health,
@@ -47,12 +48,6 @@ def start_method() -> str:
 def brief_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A template that does not answer is found soon."""
     monkeypatch.setattr("warmpool.template.ANSWER_PATIENCE", 0.4)
-
-
-def template_of(worker: int) -> int:
-    found = processes.parent(worker)
-    assert found is not None
-    return found
 
 
 def templates() -> list[int]:
@@ -86,7 +81,7 @@ def test_it_is_no_copy_of_the_host(make_pool: MakePool, start_method: str) -> No
     thread = threading.Thread(target=running.wait)
     thread.start()
     pool = make_pool(1)
-    template = template_of(pool.submit(tasks.own_pid).result(BOUND))
+    template = living_parent(pool.submit(tasks.own_pid).result(BOUND))
     held = set(processes.descriptors(template).values())
     ours = os.readlink(f"/proc/self/fd/{writing}")
     running.set()
@@ -113,7 +108,7 @@ def test_two_pools_have_two_templates(
     ]
     told = [pool.submit(preloads.text).result(BOUND) for pool in pools]
     assert [text for text, _ in told] == ["one", "other"]
-    assert len({template_of(worker) for _, worker in told}) == 2
+    assert len({living_parent(worker) for _, worker in told}) == 2
 
 
 def test_what_the_preload_prints_comes_out_once(run_host: RunHost) -> None:
@@ -301,11 +296,11 @@ def test_threads_that_a_hook_of_forks_ends_do_no_harm(
 ) -> None:
     pool = make_pool(1, preload=preloads.leave_a_thread_that_ends_for_forks)
     worker = pool.submit(tasks.own_pid).result(BOUND)
-    assert [template_of(worker)] == templates()
+    assert [living_parent(worker)] == templates()
     # And is there for the next one.
     os.kill(worker, signal.SIGKILL)
     processes.wait_gone(worker)
-    assert [template_of(pool.submit(tasks.own_pid).result(BOUND))] == templates()
+    assert [living_parent(pool.submit(tasks.own_pid).result(BOUND))] == templates()
 
 
 def test_threads_that_stay_for_forks_are_found_though_python_does_not_know_them(
@@ -353,7 +348,7 @@ def test_workers_and_tasks_outlive_their_template(
     busy = gate.arrived()
     second = pool.submit(hold, other)
     dying = other.arrived()
-    template = template_of(busy)
+    template = living_parent(busy)
     os.kill(template, signal.SIGKILL)
     processes.wait_gone(template)
     # Deaths of its workers are seen without it, if not always what they died of.
@@ -363,7 +358,7 @@ def test_workers_and_tasks_outlive_their_template(
     assert error.exitcode in (None, -signal.SIGKILL)
     # The next worker has another template.
     third = pool.submit(tasks.own_pid).result(BOUND)
-    assert template_of(third) not in (template, 1)
+    assert living_parent(third) not in (template, 1)
     gate.open()
     assert running.result(BOUND) == "unharmed"
     assert running.info.pid == busy
@@ -449,7 +444,7 @@ def test_a_replacement_that_cannot_be_made_for_now_costs_no_later_start(
     pool = make_pool(1)
     pid = pool.submit(tasks.own_pid).result(BOUND)
     monkeypatch.setattr("warmpool.template.make_process", refuse)
-    os.kill(template_of(pid), signal.SIGKILL)
+    os.kill(living_parent(pid), signal.SIGKILL)
     assert refused.wait(BOUND)
     os.kill(pid, signal.SIGKILL)
     processes.wait_gone(pid)
@@ -466,7 +461,7 @@ def test_a_stopped_template_is_replaced_and_its_workers_go_on(
     running = pool.submit(hold, gate, "unharmed")
     busy = gate.arrived()
     idle = pool.submit(tasks.own_pid).result(BOUND)
-    template = template_of(busy)
+    template = living_parent(busy)
     os.kill(template, signal.SIGSTOP)
     os.kill(idle, signal.SIGKILL)
     assert pool.submit(tasks.own_pid).result(BOUND) not in (idle, busy)
@@ -501,7 +496,7 @@ def test_a_template_that_was_killed_for_its_hang_is_asked_no_more(
     with policies.use(policies.PATIENT):
         pool = make_pool(1)
     pid = pool.submit(tasks.own_pid).result(BOUND)
-    template = template_of(pid)
+    template = living_parent(pid)
     monkeypatch.setattr(TemplateProcess, "is_dead", property(is_dead))
     os.kill(template, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
@@ -555,7 +550,7 @@ def test_close_ends_with_a_stopped_template(
     pool = make_pool(2, grace=0.3)
     pool.wait_warm(BOUND)
     running = pool.submit(hold, gate)
-    template = template_of(gate.arrived())
+    template = living_parent(gate.arrived())
     os.kill(template, signal.SIGSTOP)
     pool.close()
     assert running.done()
@@ -611,7 +606,7 @@ def test_reload_replaces_each_worker_when_it_is_idle(
     pool = make_pool(2, preload=functools.partial(preloads.read, model))
     pool.wait_warm(BOUND)
     running = pool.submit(hold, gate, "unharmed")
-    old_template = template_of(gate.arrived())
+    old_template = living_parent(gate.arrived())
     model.write_text("new")
     pool.reload()
     # One is busy, and stays so; the other is replaced.

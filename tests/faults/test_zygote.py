@@ -27,6 +27,7 @@ import pytest
 from tests.helpers import faults, inspect, policies, processes, tasks
 from tests.helpers.gate import Gate, hold
 from tests.helpers.hosts import Host
+from tests.helpers.replacing import replace
 from tests.helpers.waiting import BOUND, outcome, until
 from warmpool import WarmPool, WorkerDied, forkguard, mending, servers
 
@@ -49,19 +50,6 @@ def zygote_of(worker: int) -> int:
     assert found is not None
     assert processes.parent(found) == os.getpid()
     return found
-
-
-def replace(pool: WarmPool, worker: int) -> int:
-    """Kill an idle worker, and return the pid of the next one; it is the pool's only one."""
-    os.kill(worker, signal.SIGKILL)
-
-    def next_one() -> int | None:
-        pid = pool.submit(tasks.own_pid).result(BOUND)
-        return None if pid == worker else pid
-
-    replacement = until(next_one, "a replacement")
-    assert replacement is not None
-    return replacement
 
 
 @pytest.fixture

@@ -38,6 +38,13 @@ def parent(pid: int) -> int | None:
     return None if fields is None else int(fields[1])
 
 
+def living_parent(pid: int) -> int:
+    """The parent of a process that lives: its template, say."""
+    found = parent(pid)
+    assert found is not None
+    return found
+
+
 def session(pid: int) -> int | None:
     """Its session."""
     fields = _stat(pid)
