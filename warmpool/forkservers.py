@@ -15,6 +15,9 @@ from warmpool import child, forkguard, preparation, servers
 from warmpool.plan import News, Plan, refuse_reload
 from warmpool.tie import Tie
 
+_SHARED = ("warmpool.child", "multiprocessing.popen_forkserver", "pkgutil", "traceback")
+"""What each worker would import by itself: as it starts, or at the first error of a task."""
+
 
 def _locals_of(function: Callable[..., Any], error: BaseException) -> Iterator[dict[str, Any]]:
     """What a call of this function had in its variables as the error passed through it.
@@ -91,7 +94,7 @@ class _Server(forkserver.ForkServer):
         # server from 3.14 on. That would fork beside threads that this import leaves, and a pool
         # that is made in there would be one of the server's, which no worker could use.
         others = [name for name in shared if name != "__main__"]
-        self.set_forkserver_preload([*others, "warmpool.child", "warmpool.start"])
+        self.set_forkserver_preload([*others, *_SHARED])
         # The heir of a launcher that hung may be here beside it.
         self._making = threading.Lock()
         self._closed = False
@@ -198,10 +201,8 @@ class _Process(context.ForkServerProcess):
     def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 - multiprocessing's name
         return _Popen(process_obj)
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["server"], state["endpoints"]
-        return state
+    def __reduce__(self) -> tuple[Any, ...]:
+        return preparation.plain(self, context.ForkServerProcess, "server", "endpoints")
 
 
 class ForkServer:

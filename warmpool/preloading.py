@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import json
 import os
 import select
 import socket
@@ -19,7 +18,6 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from warmpool import early, forker, payload, wire
 
@@ -74,6 +72,8 @@ def main(boot: Boot) -> None:
         return  # Way out: as any interpreter, within the patience of the host.
     _settle(boot.title)
     if threads := _threads_beside_forks():
+        import json
+
         _say(link, wire.UNFIT, json.dumps(threads).encode())
         return  # Way out: the same.
 
@@ -150,7 +150,7 @@ def _other_threads() -> list[str]:
         if thread is not threading.current_thread()
     }
     try:
-        tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        tasks = [int(task) for task in os.listdir("/proc/self/task")]
     except OSError:
         return sorted(known.values())  # No such file system here.
     own = threading.get_native_id()
@@ -159,7 +159,8 @@ def _other_threads() -> list[str]:
 
 def _comm(task: int) -> str:
     try:
-        name = Path(f"/proc/self/task/{task}/comm").read_text().strip()
+        with open(f"/proc/self/task/{task}/comm", errors="replace") as file:
+            name = file.read().strip()
     except OSError:
         name = "?"
     return f"{name} (native)"

@@ -73,10 +73,8 @@ class _Process(context.SpawnProcess):
     def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 - multiprocessing's name
         return _Popen(process_obj)
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["method"], state["endpoints"]
-        return state
+    def __reduce__(self) -> tuple[Any, ...]:
+        return preparation.plain(self, context.SpawnProcess, "method", "endpoints")
 
 
 class Spawn:
