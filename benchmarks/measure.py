@@ -20,10 +20,16 @@ def timed(action: Callable[[], object], times: int) -> list[float]:
     return samples
 
 
-def rotated(items: Sequence[T], turn: int) -> list[T]:
-    """The same items, beginning elsewhere each turn: nobody always runs after the same one."""
-    first = turn % len(items) if items else 0
-    return [*items[first:], *items[:first]]
+def in_turns(items: Sequence[T], turn: int) -> list[T]:
+    """The same items, in another order each turn: nobody always runs after the same one.
+
+    What the one before has left (memory, busy cores) is everybody's in equal parts: within two
+    turns for each item, each of them follows each other one twice (E. J. Williams, 1949).
+    """
+    count, first = len(items), turn // 2
+    steps = ((step + 1) // 2 * (1 if step % 2 else -1) for step in range(count))
+    order = [items[(first + step) % count] for step in steps]
+    return order[::-1] if turn % 2 else order
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

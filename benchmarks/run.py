@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from benchmarks import guard
 from benchmarks.figures.base import Block, Conditions, Figure, Size
-from benchmarks.measure import Reading, rotated
+from benchmarks.measure import Reading, in_turns
 from benchmarks.processes import command, descendants, pinned
 from benchmarks.subjects.base import NotAvailableError, Subject
 
@@ -35,7 +35,7 @@ def measure(
             runner.open()
         with pinned(conditions.core):
             for turn in range(size.rounds):
-                for runner in rotated(runners, turn):
+                for runner in in_turns(runners, turn):
                     # At least one block each, however slow.
                     if not turn or runner.spent < share:
                         runner.take(size.samples)

@@ -42,7 +42,7 @@ FIGURES = tuple(
         needs=Ability.VALUES,
         prepare=partial(prepare, kind=kind, direction=direction),
         unit=Unit.MEGABYTES_PER_SECOND,
-        full=Size(rounds=15, samples=1, amount=64, seconds=18),
+        full=Size(rounds=5, samples=3, amount=64, seconds=18),
         quick=Size(rounds=1, samples=1, amount=16, seconds=0.5, peers=False),
     )
     for kind, what in KINDS.items()
