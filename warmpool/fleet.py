@@ -21,6 +21,7 @@ from warmpool.lease import Lease
 from warmpool.loop import READ, WRITE, Loop
 from warmpool.oom import OomCounter
 from warmpool.process import WorkerProcess
+from warmpool.servers import is_readable
 from warmpool.starts import Launched, Starts
 from warmpool.turns import ARE_ATOMIC, Steps
 from warmpool.wire import Message
@@ -29,6 +30,9 @@ STATUS_RETRY = 0.002
 """Seconds between two looks for an exit status that is late (I5)."""
 STATUS_PATIENCE = 0.25
 """Seconds after which a late exit status counts as lost."""
+DYING = 1
+"""Milliseconds that a worker whose channel has ended has to be dead. One that has closed it, and
+lives, costs the supervisor that once, and is killed."""
 LAST_WORDS = 1 << 22
 """Bytes read from a dead worker at most: its socket buffer holds less, a grandchild that goes on
 writing into it might have more."""
@@ -277,10 +281,17 @@ class Fleet:
             self._handle(ev.WorkerBrokeProtocol(worker, detail, last, left))
         elif at_end:
             self._unwatch_data(held)
-            self._handle(ev.WorkerChannelClosed(worker))
+            if held.is_dead:
+                return
+            # Who dies lets go of its descriptors some microseconds before it is dead.
+            if is_readable(held.process.watch, DYING):
+                self._on_death(worker, READ)
+            else:
+                self._handle(ev.WorkerChannelClosed(worker))
 
     def _on_death(self, worker: int, _ready: int) -> None:
         held = self._held[worker]
+        held.is_dead = True
         self._loop.forget(held.process.watch)  # It stays readable; once is enough.
         self._hear_last_words(worker)
 

@@ -36,10 +36,12 @@ class OomCounter:
 
     def _read(self) -> int:
         try:
-            for line in Path(self._path).read_text().splitlines():
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
-                    return int(count)
+            # Unbuffered, for somebody waits: all of it comes at once.
+            with open(self._path, "rb", buffering=0) as file:
+                for line in file.read().splitlines():
+                    name, _, count = line.partition(b" ")
+                    if name == b"oom_kill":
+                        return int(count)
         except (OSError, ValueError):
             pass  # Another system, an older kernel, the root of all cgroups: nothing is known.
         return 0

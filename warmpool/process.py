@@ -12,7 +12,8 @@ Some facts, and what follows:
   own: alive, or dead and not reaped (I15).
 * The exit status may be gone (somebody's ``waitpid(-1)``, an ignored SIGCHLD, a killed fork
   server), or late (another thread has collected it and not stored it yet, the fork server has not
-  written it yet). Late ones are asked for again; the death itself is never in doubt (I5).
+  written it yet). The kernel may know it (:mod:`warmpool.laststatus`). Else late ones are asked for
+  again; the death itself is never in doubt (I5).
 """
 
 from __future__ import annotations
@@ -27,13 +28,11 @@ import struct
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from warmpool import laststatus
 from warmpool.recorder import INTERRUPT_SIGNAL, STACK_SIGNAL, Recorder
 from warmpool.tray import Tray
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
-
-_EXIT_CODE = 49
-"""Which field of /proc/PID/stat the exit status is, after the name: see proc(5)."""
 
 _STATUS = struct.Struct("=q")  # What the parent of the process writes into the sentinel.
 
@@ -203,6 +202,9 @@ class WorkerProcess:
         if self._via_server:
             return self._collect_from_server()
         self._exitcode = self._poll()
+        if self._exitcode is None:
+            # Somebody else has collected it.
+            self._exitcode = laststatus.exitcode(self.pid, self.watch)
         return self._exitcode is not None or self._is_closed()
 
     def _poll(self) -> int | None:
@@ -216,7 +218,7 @@ class WorkerProcess:
 
     def _collect_from_server(self) -> bool:
         if self._exitcode is None:
-            self._exitcode = self._status_of_the_unreaped()
+            self._exitcode = laststatus.exitcode(self.pid, self.watch)
         if self._exitcode is not None:
             return True
         # Not by Process.exitcode: for a status that a killed server never wrote it says 255.
@@ -236,21 +238,6 @@ class WorkerProcess:
             known = popen.returncode
             self._exitcode = None if known == 255 else known
         return True
-
-    def _status_of_the_unreaped(self) -> int | None:
-        """What the kernel says of it as long as its parent has not reaped it; None if nothing."""
-        # Sooner than its parent, which has to be woken up first, and may be stopped.
-        try:
-            with open(f"/proc/{self.pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-            status = int(fields[_EXIT_CODE]) if fields[:1] == [b"Z"] else 0
-            # What was read is another's if the worker had been reaped by then. It had not if it has
-            # not now: who waits to be reaped still takes signals.
-            signal.pidfd_send_signal(self.watch, 0)
-        except (OSError, AttributeError, IndexError, ValueError):
-            return None
-        # 0 is also what those are told who may not know.
-        return os.waitstatus_to_exitcode(status) if status else None
 
     @property
     def exitcode(self) -> int | None:

@@ -16,7 +16,7 @@ from warmpool.callbacks import CallbackRunner
 from warmpool.failures import to_error
 from warmpool.future import TaskFuture
 from warmpool.lease import Submission
-from warmpool.parker import Parker
+from warmpool.parker import Parker, make_way
 
 
 class Settler:
@@ -79,9 +79,10 @@ class Settler:
         else:
             future.settle_raised(command.payload, now)
         self._announce(future)
-        if failure is not None:
+        if failure is not None and self._to_unpark:
             # At once: next a line is logged and a worker started, by threads that want the GIL too.
             self.unpark()
+            make_way()
 
     def complete(self, answered: list[tuple[TaskFuture[Any], int, bytes]]) -> None:
         """Settle, and tell everybody, where a reader may have been interrupted before it had.
