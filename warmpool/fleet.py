@@ -182,7 +182,9 @@ class Fleet:
 
     def stop(self, worker: int) -> None:
         """Ask a worker to leave."""
-        self._send(self._held[worker], wire.STOP, 0, b"")
+        held = self._held[worker]
+        held.is_leaving = True
+        self._send(held, wire.STOP, 0, b"")
 
     def kill(self, worker: int) -> None:
         """Kill a worker, or give up its start."""
@@ -283,8 +285,9 @@ class Fleet:
             self._unwatch_data(held)
             if held.is_dead:
                 return
-            # Who dies lets go of its descriptors some microseconds before it is dead.
-            if is_readable(held.process.watch, DYING):
+            # Who dies lets go of its descriptors some microseconds before it is dead; who leaves as
+            # it was told to, milliseconds.
+            if is_readable(held.process.watch, 0 if held.is_leaving else DYING):
                 self._on_death(worker, READ)
             else:
                 self._handle(ev.WorkerChannelClosed(worker))
