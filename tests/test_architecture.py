@@ -459,7 +459,7 @@ def test_a_worker_does_not_import_the_hosts_side(start_method):
         expected = expected | FORKED_BY_A_TEMPLATE
     ours = {name for name in modules if name.split(".")[0] == "warmpool"}
     assert ours == {"warmpool", *(f"warmpool.{name}" for name in expected)}
-    heavy = {"dataclasses", "inspect", "concurrent.futures", "json", "pathlib"}
+    heavy = {"dataclasses", "inspect", "concurrent.futures", "pathlib"}
     assert not modules & heavy
 
 

@@ -22,7 +22,7 @@ class OomCounter:
     """
 
     def __init__(self, path: str | None = None) -> None:
-        self._path = _own_path() if path is None else path
+        self._path = Path(_own_path() if path is None else path)
         self._before = self._read()
 
     def look(self) -> None:
@@ -36,12 +36,10 @@ class OomCounter:
 
     def _read(self) -> int:
         try:
-            # Unbuffered, for somebody waits: all of it comes at once.
-            with open(self._path, "rb", buffering=0) as file:
-                for line in file.read().splitlines():
-                    name, _, count = line.partition(b" ")
-                    if name == b"oom_kill":
-                        return int(count)
+            for line in self._path.read_bytes().splitlines():
+                name, _, count = line.partition(b" ")
+                if name == b"oom_kill":
+                    return int(count)
         except (OSError, ValueError):
             pass  # Another system, an older kernel, the root of all cgroups: nothing is known.
         return 0

@@ -110,6 +110,12 @@ class Process:
         self.is_alive, self.status = False, status
         self._kernel.changed()
 
+    @property
+    def wait_status(self) -> int:
+        """As ``wait()`` has it; to be asked once it is dead."""
+        assert self.status is not None
+        return self.status << 8 if self.status >= 0 else -self.status
+
     def lose_grandchildren(self) -> None:
         """Whoever else is in its group is gone."""
         self.grandchildren = 0
@@ -146,6 +152,8 @@ class Kernel:
         self.selectors: list[Any] = []
         self.strangers = 0.5
         """How likely a free number goes to a stranger."""
+        self.tells_of_the_reaped = True
+        """Whether a pidfd has the status of a process that is reaped."""
         self._sleepers: list[tuple[SimThread, Any]] = []
         self._freed: list[Process] = []
 

@@ -206,6 +206,7 @@ class Scenario:
             options["memory_limit"] = 1 << 30
         if rng.random() < 0.2:
             options["on_event"] = lambda notice: None
+        world.kernel.tells_of_the_reaped = rng.random() < 0.5
         self._options = options
         self._machine.note("pool", f"{workers} workers", world.method, sorted(options))
         return options

@@ -1,4 +1,4 @@
-"""Stand-ins for ``os``, ``select``, ``selectors`` and ``signal``, over a simulated kernel."""
+"""Stand-ins for modules that ask the system, over a simulated kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import signal
 from types import SimpleNamespace
 from typing import Any
 
-from tests.simulation.kernel import IN, ONESHOT, OUT, SPENT, Counter, File, Kernel, Pipe
+from tests.simulation.kernel import IN, ONESHOT, OUT, SPENT, Counter, File, Kernel, Pipe, Watch
+from warmpool import laststatus
 
 
 class Selector:
@@ -206,7 +207,7 @@ class Os:
 
 
 def modules_of(kernel: Kernel) -> dict[str, Any]:
-    """What modules see as ``os``, ``select``, ``selectors`` and ``signal``."""
+    """What modules see as ``os``, ``select``, ``selectors``, ``signal`` and ``fcntl``."""
 
     class OwnSelector(Selector):
         def __init__(self) -> None:
@@ -215,8 +216,22 @@ def modules_of(kernel: Kernel) -> dict[str, Any]:
     class Epoll:
         fromfd = staticmethod(lambda fd: RawEpoll(kernel, fd))
 
+    def select_nothing(_read: tuple[()], _write: tuple[()], _other: tuple[()], s: float) -> None:
+        kernel.machine.sleep(s)
+
+    def ioctl(fd: int, _request: int, info: bytearray) -> None:
+        """``PIDFD_GET_INFO``."""
+        kernel.machine.step()
+        file = kernel.file(fd)
+        if not (kernel.tells_of_the_reaped and isinstance(file, Watch)):
+            raise OSError(errno.ENOTTY, "an older kernel")
+        process = file.process
+        if process.is_reaped and process.status is not None:
+            laststatus._INFO.pack_into(info, 0, laststatus._INFO_EXIT, process.wait_status)
+
     return {
         "os": Os(kernel),
+        "fcntl": SimpleNamespace(ioctl=ioctl),
         "selectors": SimpleNamespace(
             EVENT_READ=selectors.EVENT_READ,
             EVENT_WRITE=selectors.EVENT_WRITE,
@@ -231,6 +246,7 @@ def modules_of(kernel: Kernel) -> dict[str, Any]:
             POLLIN=select.POLLIN,
             epoll=Epoll,
             poll=lambda: Poll(kernel),
+            select=select_nothing,
         ),
         "signal": SimpleNamespace(
             SIGKILL=signal.SIGKILL,

@@ -15,7 +15,7 @@ from tests.simulation.scenario import Failed, run
 
 ROOT = Path(__file__).parents[2]
 POOL_HOURS = 10_000
-MOST_SEEDS = 60
+MOST_SEEDS = 150
 """Within which a bug has to be found."""
 
 

@@ -176,12 +176,16 @@ def threading_of(machine: Machine) -> SimpleNamespace:
     def current() -> Any:
         return machine.running.get(machine.current, machine.current)
 
+    class OwnThread(Thread):
+        def __init__(self, target: Callable[[], object], name: str, daemon: bool = True) -> None:
+            super().__init__(machine, target, name, daemon)
+
     return SimpleNamespace(
         Lock=lambda: Lock(machine),
         Condition=lambda: Condition(machine),
         RLock=lambda: Condition(machine),
         Event=lambda: Event(machine),
-        Thread=lambda target, name, daemon=True: Thread(machine, target, name, daemon),
+        Thread=OwnThread,
         current_thread=current,
         get_ident=lambda: getattr(current(), "ident", 0),
         local=threading.local,

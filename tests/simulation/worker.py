@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LATENCY = 50e-6
 """Seconds that it takes a worker to run when there is something to do."""
+MOMENT = 3e-3
+"""Seconds that there may be between a worker's letting go of its channel and its death."""
 GARBAGE = b"Traceback (most recent call last):\n"
 _STACK = 'Current thread 0x0001 (most recent call first):\n  File "/a.py", line 1 in f\n'
 _STACK_END = '  File "/a.py", line 9 in <module>\n'
@@ -81,6 +83,7 @@ class Worker:
         self._is_reading = False
         self._is_frozen = False
         self._is_dying = False
+        self._has_let_go = False
         self._held_back: list[Callable[[], object]] = []
         self.frozen_since: float | None = None
         self.waits_since: float | None = None
@@ -426,16 +429,23 @@ class Worker:
         self._machine.after(seconds, lambda: self.die(-signal.SIGKILL))
 
     def die(self, status: int) -> None:
-        """It is dead."""
-        if not self.process.is_alive:
+        """Its last system call is over."""
+        if self._has_let_go or not self.process.is_alive:
             return
         self._machine.handled += 1
-        fate = self._fate(self._world.weather.deaths, DEATH_FATES)
         self._note("dies of", status)
-        self.process.end(status)
+        self._is_dying = self._has_let_go = True
         if self.process.grandchildren:
             # It has a copy of the channel: no end of file.
             self._machine.after(self._rng.uniform(0.1, 60.0), self.process.lose_grandchildren)
         else:
             self._stream.hang_up()
+        if self._rng.random() < 0.5:
+            self._machine.after(self._rng.uniform(0.0, MOMENT), lambda: self._end(status))
+        else:
+            self._end(status)
+
+    def _end(self, status: int) -> None:
+        fate = self._fate(self._world.weather.deaths, DEATH_FATES)
+        self.process.end(status)
         self.ended(fate)

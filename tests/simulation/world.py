@@ -35,6 +35,7 @@ from warmpool import (
     fleet,
     forkguard,
     future,
+    laststatus,
     launcher,
     lifetime,
     loop,
@@ -54,11 +55,12 @@ SEES: dict[Any, tuple[str, ...]] = {
     answer: ("threading",),
     callbacks: ("threading", "queue"),
     future: ("threading",),
+    laststatus: ("fcntl", "signal"),
     launcher: ("queue",),
     loop: ("os", "select", "selectors"),
     parker: ("os", "select", "threading"),
     process: ("os", "signal"),
-    servers: ("os",),
+    servers: ("os", "select"),
     thread: ("threading", "queue"),
     concurrent.futures._base: ("threading",),
 }
@@ -231,16 +233,13 @@ class World:
 
     # ------------------------------------------------------------------ in place of the system's
 
-    def open_stat(self, path: str, _mode: str) -> io.BytesIO:
+    def open_stat(self, path: str, _mode: str, buffering: int) -> io.BytesIO:
         """In place of ``open()``, of ``/proc/PID/stat``."""
         self.machine.step()
         one = self.kernel.processes.get(int(path.split("/")[2]))
         if one is None or one.is_reaped or not self.shows_status:
             raise FileNotFoundError(errno.ENOENT, "no such process", path)
-        status = 0
-        if not one.is_alive:
-            assert one.status is not None
-            status = one.status << 8 if one.status >= 0 else -one.status
+        status = 0 if one.is_alive else one.wait_status
         fields = ["R" if one.is_alive else "Z", *["0"] * 48, str(status)]
         return io.BytesIO(f"{one.pid} (worker) {' '.join(fields)}".encode())
 
@@ -281,7 +280,7 @@ class World:
                 (launcher, "wait", wait),
                 (launcher, "make_process", functools.partial(method.make_process, self)),
                 (memory, "used_by", self.memory_of),
-                (process, "open", self.open_stat),
+                (laststatus, "open", self.open_stat),
                 (forkguard, "enroll", lambda _guarded: None),
                 (pool, "find_start_method", lambda name: method.Method(self, name)),
                 (lifetime, "_running", {}),
