@@ -12,6 +12,7 @@ import importlib
 import os
 import pickle
 import struct
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context, reduction
 from threading import current_thread, main_thread
@@ -42,12 +43,19 @@ def dumper(pickler: str) -> Dumps:
                 "pickler='cloudpickle' needs an extra: pip install 'warmpool-executor[cloudpickle]'"
             ) from error
 
-        def cloud(file: Any, callback: Any) -> parts.Pickler:
-            pickler: parts.Pickler = cloudpickle.Pickler(file, buffer_callback=callback)
-            return pickler
-
-        return Dumps(cloud, is_own=False)
+        return Dumps(_that_knows_of_processes(cloudpickle.Pickler), is_own=False)
     return dumps
+
+
+def _that_knows_of_processes(pickler: Any) -> parts.MakePickler:
+    """A pickler like this one which also knows what was registered for sending to processes."""
+    # Else the bare number of a queue's or a connection's descriptor would go, and what the worker
+    # writes there would be lost in whatever it has by that number. What it knows itself goes first.
+    own, *others = pickler.dispatch_table.maps
+    forking: Any = reduction.ForkingPickler
+    known = ChainMap(own, forking._extra_reducers, *others)
+    made: Any = type(pickler.__name__, (pickler,), {"dispatch_table": known})
+    return lambda file, callback: made(file, buffer_callback=callback)
 
 
 def _forking_pickler(file: Any, callback: Any) -> parts.Pickler:

@@ -86,13 +86,15 @@ def test_initializer_and_tasks_run_in_the_main_thread(
     assert second == first
 
 
+@pytest.mark.parametrize("pickler", ["pickle", "cloudpickle"])
 def test_primitives_of_multiprocessing_travel_in_initargs(
-    make_pool: MakePool, start_method: str
+    make_pool: MakePool, start_method: str, pickler: str
 ) -> None:
     # A template's workers are given theirs as those of an interpreter of their own.
     context = multiprocessing.get_context({"template": "spawn"}.get(start_method, start_method))
     value, barrier, queue = context.Value("i", 0), context.Barrier(2), context.SimpleQueue()
-    pool = make_pool(2, initializer=inspect.be_given, initargs=(value, barrier, queue))
+    given = value, barrier, queue
+    pool = make_pool(2, initializer=inspect.be_given, initargs=given, pickler=pickler)
     futures = [pool.submit(inspect.use_what_was_given, number) for number in (1, 2)]
     assert {future.info.pid for future in futures if future.result(BOUND)} != {None}
     assert value.value == 3

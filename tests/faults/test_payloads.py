@@ -204,7 +204,7 @@ CONNECTION = """
     if __name__ == "__main__":
         ours, theirs = Pipe()
         near, far = socket.socketpair()
-        with WarmPool(1, start_method=sys.argv[1]) as pool:
+        with WarmPool(1, start_method=sys.argv[1], pickler=sys.argv[2]) as pool:
             futures = [pool.submit(tasks.say, theirs), pool.submit(tasks.say, far)]
             assert ours.poll(20) and ours.recv() == futures[0].result(20) == "connection"
             near.settimeout(20)
@@ -213,11 +213,12 @@ CONNECTION = """
 """
 
 
+@pytest.mark.parametrize("pickler", ["pickle", "cloudpickle"])
 def test_connections_and_sockets_are_arguments_as_for_any_process(
-    run_host: Callable[..., Host], start_method: str
+    run_host: Callable[..., Host], start_method: str, pickler: str
 ) -> None:
     """In a host of its own: multiprocessing serves their descriptors on a thread that stays."""
-    host = run_host(CONNECTION, start_method)
+    host = run_host(CONNECTION, start_method, pickler)
     assert host.line() == "both"
     assert host.wait() == 0
     assert host.stderr == ""
