@@ -22,9 +22,11 @@ import contextlib
 import errno
 import multiprocessing.process
 import os
+import select
 import signal
 import socket
 import struct
+import time
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -33,6 +35,9 @@ from warmpool.recorder import INTERRUPT_SIGNAL, STACK_SIGNAL, Recorder
 from warmpool.tray import Tray
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
+
+ORPHAN_PATIENCE = 0.25
+"""Seconds that who was killed with the leader of its group has to be dead."""
 
 _STATUS = struct.Struct("=q")  # What the parent of the process writes into the sentinel.
 
@@ -60,6 +65,23 @@ def _collect_orphan(watch: int) -> None:
     if hasattr(os, "P_PIDFD"):
         with contextlib.suppress(OSError):
             os.waitid(os.P_PIDFD, watch, os.WEXITED | os.WNOHANG)
+
+
+def collect_orphans(group: int) -> None:
+    """Collect what the dead leader of a process group, and a child of this process, has left.
+
+    *Threads:* those that may block: where this process inherits orphans, for
+    :data:`ORPHAN_PATIENCE` at most.
+    """
+    give_up_at = time.monotonic() + ORPHAN_PATIENCE
+    # ECHILD: there are none, or they are the init process's.
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            collected = os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG)
+            if collected is None and time.monotonic() >= give_up_at:
+                break
+            if collected is None:
+                select.select((), (), (), 0.001)
 
 
 class WorkerProcess:

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from warmpool import errors, payload, stacks, wire
 from warmpool.channel import AT_ONCE
 from warmpool.failures import MAIN_HINT, exit_text
-from warmpool.process import WorkerProcess
+from warmpool.process import WorkerProcess, collect_orphans
 from warmpool.servers import END_PATIENCE
 
 STACK_POLL, STACK_PATIENCE = 0.001, 0.2
@@ -201,16 +201,25 @@ class Upbringing:
     def end(self) -> None:
         """Kill and collect it, within a bound."""
         self.kill()
-        with self._lock:
-            if self._released:
-                return
+        if self._is_released():
+            return
         # One in an uninterruptible sleep is left to itself: its lifeline's end kills it.
         wait([self.process.watch], END_PATIENCE)
+        if self._release():
+            # Its spare, above all, which was killed with it, and which nobody else knows of.
+            collect_orphans(self._pid)
+
+    def _is_released(self) -> bool:
         with self._lock:
-            if not self._released:
-                self._released = True
+            return self._released
+
+    def _release(self) -> bool:
+        with self._lock:
+            before, self._released = self._released, True
+            if not before:
                 self.process.collect()
                 self.process.release()
+            return not before
 
 
 _STAGES = {

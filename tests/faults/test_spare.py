@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -221,3 +222,53 @@ def test_a_hook_that_closes_a_number_of_ours_costs_the_fork_only(
         next_worker(pool)
     assert living_parent(worker_of(pool)) == template
     assert all(not processes.children(pid) for pid in processes.children(template))
+
+
+HEIR = """
+    import ctypes, os, signal, sys
+    import psutil
+    from tests.helpers import processes, tasks
+    from tests.helpers.waiting import until
+    from warmpool import WarmPool
+
+    def zombies():
+        children = psutil.Process().children()
+        return [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
+
+    def main(method, how):
+        for _ in range(5):
+            with WarmPool(2, start_method=method) as pool:
+                pool.wait_warm(20)
+                if how == "killed":
+                    kill(pool)
+
+    def kill(pool):
+        worker = pool.submit(tasks.own_pid).result(20)
+        parent = processes.parent(worker)
+        os.kill(parent, signal.SIGKILL)
+        processes.wait_gone(parent)
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: pool.stats().workers_started > 2, "another is made")
+        pool.wait_warm(20)
+
+    if __name__ == "__main__":
+        PR_SET_CHILD_SUBREAPER = 36
+        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        main(*sys.argv[1:])
+        until(lambda: not zombies(), "there are no zombies")
+        print("none", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="subreapers")
+@pytest.mark.parametrize("how", ["closed", "killed"])
+@pytest.mark.parametrize("method", ["template", "forkserver", "spawn", "fork"])
+def test_a_host_that_inherits_orphans_is_left_no_zombies(
+    run_host: RunHost, method: str, how: str
+) -> None:
+    """It is the first process of a container, say: nobody else would collect them."""
+    if (method, how) == ("spawn", "killed"):
+        pytest.skip("its workers have no parent but the host")
+    host = run_host(HEIR, method, how)
+    assert host.line() == "none"
+    assert host.wait() == 0
