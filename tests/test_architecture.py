@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "desk",
         "errors",
         "events",
+        "failures",
         "future",
         "launcher",
         "lease",

@@ -277,6 +277,13 @@ def _end_if_forked(error: BaseException) -> None:
     os._exit(code & 0xFF)
 
 
+def _is_for_want_of_main(error: BaseException) -> bool:
+    # By pickle's own words: somebody's __str__ is not to run here.
+    said = error.args[0] if type(error) is AttributeError and error.args else None
+    main = ("on <module '__main__'", "on <module '__mp_main__'")
+    return type(said) is str and any(name in said for name in main)
+
+
 def run_task(
     body: wire.Body, dumps: parts.Dumps, task: int, interruptions: Interruptions
 ) -> tuple[int, wire.Body]:
@@ -284,7 +291,12 @@ def run_task(
     try:
         function, args, kwargs = payload.load_task(body)
     except BaseException as error:
-        note = "the task's arguments could not be unpickled in the worker"
+        note = "the task's function or arguments could not be unpickled in the worker"
+        if _is_for_want_of_main(error):
+            note += (
+                " (its __main__ has nothing that was typed in, or came by -c or standard input: "
+                "put it into a module, or use pickler='cloudpickle')"
+            )
         return wire.RAISED, payload.dump_error(error, dumps, note)
     try:
         result = interruptions.call(task, function, args, kwargs)

@@ -186,3 +186,27 @@ def exit_text(exitcode: int | None, certain: str | None = None) -> str:
         return f"it was killed by {name}, {certain}"
     hint = " (if nobody here sent it: the kernel's out-of-memory killer?)" if exitcode == -9 else ""
     return f"it was killed by {name}{hint}"
+
+
+def not_pickled(error: Exception, pickler: str) -> errors.PayloadError:
+    """What a task that cannot be pickled fails of.
+
+    Args:
+        error: Why not.
+        pickler: The name of the pool's pickler.
+    """
+    if "through inheritance" in str(error):  # A queue's, or a lock's, own words.
+        advice = "Pass it in the pool's initargs, or pass what a multiprocessing.Manager() makes"
+    elif pickler == "cloudpickle":
+        advice = "Pass what it is made of, and make it in the task"
+    else:
+        advice = (
+            "Pass functions and classes that can be imported, or use pickler='cloudpickle', which "
+            "knows lambdas and local ones, too"
+        )
+    failure = errors.PayloadError(
+        f"the task's function or arguments could not be pickled: {type(error).__name__}: {error}. "
+        f"{advice}"
+    )
+    failure.__cause__ = error
+    return failure

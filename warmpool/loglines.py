@@ -48,7 +48,8 @@ class LogLines:
     def failure(self, error: WarmpoolError, consequence: str, level: int = WARNING) -> None:
         """A worker failed to get, or to stay, warm."""
         cause = error.__cause__
-        text = f"; cause: {cause}" if cause is not None else ""
+        is_told = cause is None or any(words in str(error) for words in (repr(cause), str(cause)))
+        text = "" if is_told else f"; cause: {cause}"
         worker = getattr(error, "worker_id", None)
         count = self._count(f"{type(error).__name__} {error!s}{text}")
         if count > ALL_OF and count & (count - 1):

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar
 
-from warmpool import config, events, lifetime, payload
+from warmpool import config, events, failures, lifetime, payload
 from warmpool.child import Terms
 from warmpool.closing import Closable
 from warmpool.config import TaskOptions
 from warmpool.desk import Desk
-from warmpool.errors import PayloadError, PoolSaturated
+from warmpool.errors import PoolSaturated
 from warmpool.events import Health
 from warmpool.future import TaskFuture
 from warmpool.launcher import Launcher
@@ -132,7 +132,7 @@ class WarmPool(Closable):
         config.check_duration("task_timeout", task_timeout, optional=True)
         self._options = TaskOptions(task_timeout, queue_timeout)
         method = find_start_method(config.start_method_name(start_method, mp_context))
-        pickler_name, self._dumps = config.pickler_name(pickler)
+        self._pickler, self._dumps = config.pickler_name(pickler)
         config.refuse_daemonic_parents()
         self._name = name or f"warmpool-{next(_pool_numbers)}"
         self._settings, self._method = settings, method
@@ -149,7 +149,7 @@ class WarmPool(Closable):
             terms = Terms(
                 self._name,
                 beat_intervals(heartbeat_interval, heartbeat_timeout),
-                pickler_name,
+                self._pickler,
                 log_level,
                 has_tray=settings.lays_out,
                 interpreter=method.name == "spawn",
@@ -217,12 +217,7 @@ class WarmPool(Closable):
         try:
             body = self._dumps.task(fn, args, kwargs)
         except Exception as error:
-            failure = PayloadError(
-                f"the task's function or arguments could not be pickled: {type(error).__name__}: "
-                f"{error}. Pass functions and classes that can be imported, or use "
-                "pickler='cloudpickle'"
-            )
-            failure.__cause__ = error
+            failure = failures.not_pickled(error, self._pickler)
             future.settle_failed(failure, time.monotonic())
             return future
         spec = events.TaskSpec(

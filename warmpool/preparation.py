@@ -7,6 +7,7 @@ and so happens while that is unpickled.
 
 from __future__ import annotations
 
+import os
 import sys
 from multiprocessing import spawn
 from multiprocessing.process import BaseProcess
@@ -47,4 +48,8 @@ def dump(popen: Any, process: Any, endpoints: Prepared) -> bytes:
     """Pickle all that a worker's process gets; descriptors are noted in the popen object."""
     early, endpoints.early = endpoints.early, None
     first: dict[str, Any] = {"warmpool": (_Path(), early)}
-    return servers.dump(popen, {**first, **spawn.get_preparation_data(process.name)}, process)
+    preparation = spawn.get_preparation_data(process.name)
+    # Of a program that came by standard input, multiprocessing makes a file's name of "<stdin>".
+    if not os.path.exists(preparation.get("init_main_from_path", os.curdir)):
+        del preparation["init_main_from_path"]
+    return servers.dump(popen, {**first, **preparation}, process)

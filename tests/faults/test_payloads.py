@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing.queues
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -279,3 +282,61 @@ def test_to_submit_to_a_bounded_queue_decodes_nothing(make_pool: MakePool) -> No
         future = pool.submit(payloads.return_on_unpickling, tasks.whereabouts)
         assert future._verdict is None
         wait([future], BOUND)
+
+
+# ------------------------------------------------------------------------------- what to do next
+
+
+@pytest.mark.parametrize(
+    ("pickler", "argument", "advice"),
+    [
+        ("pickle", lambda: None, "or use pickler='cloudpickle'"),
+        ("cloudpickle", (_ for _ in "a generator"), "make it in the task"),
+        ("pickle", "a queue", "in the pool's initargs"),
+        ("cloudpickle", "a queue", "in the pool's initargs"),
+    ],
+    ids=["lambda", "generator", "queue", "queue with cloudpickle"],
+)
+def test_what_cannot_be_pickled_is_told_what_to_do_instead(
+    make_pool: MakePool, pickler: str, argument: Any, advice: str
+) -> None:
+    pool = make_pool(1, start_method="fork", pickler=pickler)
+    if argument == "a queue":
+        argument = multiprocessing.SimpleQueue()
+    error = pool.submit(tasks.echo, argument).exception(BOUND)
+    if isinstance(argument, multiprocessing.queues.SimpleQueue):
+        argument.close()
+    assert isinstance(error, PayloadError)
+    assert advice in str(error)
+    assert ("use pickler=" in str(error)) is ("pickler=" in advice)
+
+
+BY_STANDARD_INPUT = """
+import math
+from warmpool import PayloadError, WarmPool
+
+def own(number):
+    return number
+
+if __name__ == "__main__":
+    with WarmPool(1, start_method={method!r}) as pool:
+        print(list(pool.map(math.sqrt, [1, 4, 9])))
+        error = pool.submit(own, 1).exception(20)
+        print(type(error).__name__, "put it into a module" in str(error))
+"""
+
+
+@pytest.mark.parametrize("by", ["-", "-c"])
+def test_a_program_without_a_file_needs_none(start_method: str, by: str) -> None:
+    if start_method == "fork":
+        pytest.skip("its workers have all that the program has")
+    script = BY_STANDARD_INPUT.format(method=start_method)
+    done = subprocess.run(
+        [sys.executable, by, *([script] if by == "-c" else [])],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+    )
+    assert done.stdout == "[1.0, 2.0, 3.0]\nPayloadError True\n"
+    assert done.stderr == ""
