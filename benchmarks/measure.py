@@ -23,13 +23,14 @@ def timed(action: Callable[[], object], times: int) -> list[float]:
 def in_turns(items: Sequence[T], turn: int) -> list[T]:
     """The same items, in another order each turn: nobody always runs after the same one.
 
-    What the one before has left (memory, busy cores) is everybody's in equal parts: within two
-    turns for each item, each of them follows each other one twice (E. J. Williams, 1949).
+    What the one before has left (memory, busy cores) is everybody's in equal parts: within as many
+    turns as there are items, or twice as many if that is odd, each of them follows each other one
+    equally often (E. J. Williams, 1949).
     """
-    count, first = len(items), turn // 2
+    count = len(items)
     steps = ((step + 1) // 2 * (1 if step % 2 else -1) for step in range(count))
-    order = [items[(first + step) % count] for step in steps]
-    return order[::-1] if turn % 2 else order
+    order = [items[(turn + step) % count] for step in steps]
+    return order[::-1] if turn // max(1, count) % 2 else order
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -21,7 +21,6 @@ from warmpool.lease import Lease
 from warmpool.loop import READ, WRITE, Loop
 from warmpool.oom import OomCounter
 from warmpool.process import WorkerProcess
-from warmpool.servers import is_readable
 from warmpool.starts import Launched, Starts
 from warmpool.turns import ARE_ATOMIC, Steps
 from warmpool.wire import Message
@@ -30,9 +29,9 @@ STATUS_RETRY = 0.002
 """Seconds between two looks for an exit status that is late (I5)."""
 STATUS_PATIENCE = 0.25
 """Seconds after which a late exit status counts as lost."""
-DYING = 1
-"""Milliseconds that a worker whose channel has ended has to be dead. One that has closed it, and
-lives, costs the supervisor that once, and is killed."""
+DYING = 0.002
+"""Seconds that a worker whose channel has ended has to be dead: then it has died, and that is all
+the core hears of. Else it has closed its channel, and lives."""
 LAST_WORDS = 1 << 22
 """Bytes read from a dead worker at most: its socket buffer holds less, a grandchild that goes on
 writing into it might have more."""
@@ -182,9 +181,7 @@ class Fleet:
 
     def stop(self, worker: int) -> None:
         """Ask a worker to leave."""
-        held = self._held[worker]
-        held.is_leaving = True
-        self._send(held, wire.STOP, 0, b"")
+        self._send(self._held[worker], wire.STOP, 0, b"")
 
     def kill(self, worker: int) -> None:
         """Kill a worker, or give up its start."""
@@ -283,14 +280,15 @@ class Fleet:
             self._handle(ev.WorkerBrokeProtocol(worker, detail, last, left))
         elif at_end:
             self._unwatch_data(held)
-            if held.is_dead:
-                return
-            # Who dies lets go of its descriptors some microseconds before it is dead; who leaves as
-            # it was told to, milliseconds.
-            if is_readable(held.process.watch, 0 if held.is_leaving else DYING):
-                self._on_death(worker, READ)
-            else:
-                self._handle(ev.WorkerChannelClosed(worker))
+            if not held.is_dead:
+                # Who dies lets go of its descriptors some microseconds before it is dead.
+                told = functools.partial(self._tell_of_the_end, worker)
+                self._loop.call_at(time.monotonic() + DYING, told)
+
+    def _tell_of_the_end(self, worker: int) -> None:
+        held = self._held.get(worker)
+        if held is not None and not held.is_dead:
+            self._handle(ev.WorkerChannelClosed(worker))
 
     def _on_death(self, worker: int, _ready: int) -> None:
         held = self._held[worker]

@@ -34,8 +34,6 @@ class Held:
     """Whether its last task went by its tray, so that others may be laid out behind it."""
     listening: bool = True
     """Whether the data channel is watched. Not after its end, nor after garbage."""
-    is_leaving: bool = False
-    """Whether it was asked to."""
     is_dead: bool = False
     """Whether it is known to be, so that its exit is all that is yet to be told of it."""
     status_watch: int | None = None

@@ -32,30 +32,43 @@ def exitcode(pid: int, pidfd: int) -> int | None:
         pidfd: The process's, dead.
     """
     status = _of_the_unreaped(pid, pidfd)
-    if status is None:
-        status = _of_the_reaped(pidfd)
-    return None if status is None else os.waitstatus_to_exitcode(status)
+    return of_the_reaped(pidfd) if status is None else os.waitstatus_to_exitcode(status)
 
 
 def _of_the_unreaped(pid: int, pidfd: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
-        status = int(fields[_STATUS_FIELD]) if fields[:1] == [b"Z"] else 0
+        is_dead = fields[:1] == [b"Z"]
+        status = int(fields[_STATUS_FIELD]) if is_dead else None
+        if status == 0 and not _may_know(pid):
+            status = None
         # What was read is another's if the process had been reaped by then. It had not if it has
         # not now: who waits to be reaped still takes signals.
         signal.pidfd_send_signal(pidfd, 0)
     except (OSError, AttributeError, IndexError, ValueError):
         return None
-    # 0 is also what those are told who may not know.
-    return status or None
+    return status
 
 
-def _of_the_reaped(pidfd: int) -> int | None:
+def _may_know(pid: int) -> bool:
+    """Whether the 0 in a dead process's status is one: who may not know is told that, too."""
+    # The kernel asks the same of who wants to know its program. Who may is told that it has none.
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def of_the_reaped(pidfd: int) -> int | None:
+    """As :func:`exitcode`, of one that is known to be reaped, if it is dead."""
     info = bytearray(_INFO.pack(_INFO_EXIT, 0))
     try:
         fcntl.ioctl(pidfd, _GET_INFO, info)
     except OSError:
         return None  # An older kernel; or this is no pidfd.
     given, status = _INFO.unpack(info)
-    return status if given & _INFO_EXIT else None
+    return os.waitstatus_to_exitcode(status) if given & _INFO_EXIT else None

@@ -72,9 +72,8 @@ def main(boot: Boot) -> None:
         return  # Way out: as any interpreter, within the patience of the host.
     _settle(boot.title)
     if threads := _threads_beside_forks():
-        import json
-
-        _say(link, wire.UNFIT, json.dumps(threads).encode())
+        names = (thread or "?" for thread in threads)
+        _say(link, wire.UNFIT, "\0".join(names).encode("utf-8", "backslashreplace"))
         return  # Way out: the same.
 
     def serve() -> int:

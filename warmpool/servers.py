@@ -29,12 +29,11 @@ _POLL = 0.01
 _MOST = (1 << 31) - 1
 
 
-def is_readable(descriptor: int, patience: int = 0) -> bool:
-    """Whether it is, or at its end, within so many milliseconds."""
-    # connection.wait() takes ten times as long to find out.
+def is_readable(descriptor: int) -> bool:
+    """Whether it is, or at its end. ``connection.wait()`` takes ten times as long to find out."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(patience))
+    return bool(poll.poll(0))
 
 
 class ServerProcess:

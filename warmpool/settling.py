@@ -35,6 +35,7 @@ class Settler:
         self._submissions: dict[int, Submission] = {}
         # Invariant: those that the core has, and has not answered.
         self._to_unpark: list[Parker] = []
+        self._has_made_way = False
 
     def enter(self, submission: Submission) -> None:
         """Hold a task that the core is about to hear of."""
@@ -81,8 +82,11 @@ class Settler:
         self._announce(future)
         if failure is not None and self._to_unpark:
             # At once: next a line is logged and a worker started, by threads that want the GIL too.
-            self.unpark()
-            make_way()
+            self._unpark()
+            if not self._has_made_way:
+                # Once in a turn: beside a thread that computes, each time costs some milliseconds.
+                self._has_made_way = True
+                make_way()
 
     def complete(self, answered: list[tuple[TaskFuture[Any], int, bytes]]) -> None:
         """Settle, and tell everybody, where a reader may have been interrupted before it had.
@@ -109,6 +113,10 @@ class Settler:
 
         They find the GIL free, and idle workers on loan.
         """
+        self._has_made_way = False
+        self._unpark()
+
+    def _unpark(self) -> None:
         for parker in self._to_unpark:
             parker.unpark()
         self._to_unpark.clear()

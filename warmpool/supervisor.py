@@ -9,7 +9,8 @@ I1   One thread owns processes, descriptors and the selector. (The launcher only
      ``turns``; ``assert`` in :meth:`Supervisor._carry_out`.)
 I2   It never runs user code: no callback, no pickling or unpickling of the user's objects, no log
      handler. (``callbacks``, ``future``; tests/test_architecture.py, tests/faults.)
-I3   It blocks nowhere but in ``select()``. (``channel``, ``launcher``; tests/faults.)
+I3   It blocks nowhere but in ``select()``: until there is something to do, or for a moment that
+     others have first (``parker.make_way``). (``channel``, ``launcher``; tests/faults.)
 I4   Death is learnt from a pidfd, never from end of file or the sentinel alone. (``process``.)
 I5   After a readable pidfd the exit status is collected at once, or asked for again. (``fleet``.)
 I6   A descriptor is forgotten before it is closed. (``fleet``, ``loop``.)

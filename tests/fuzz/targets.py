@@ -382,7 +382,7 @@ def seeds() -> dict[str, list[bytes]]:
             (wire.HELLO, b""),
             (wire.READY, b""),
             (wire.INITIALIZER_RAISED, error),
-            (wire.UNFIT, b'["MainThread", "a thread"]'),
+            (wire.UNFIT, b"MainThread\0a thread"),
         )
     ]
     stack = (
