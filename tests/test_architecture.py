@@ -169,7 +169,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "loop",
         "oom",
         "process",
-        "servers",
         "starts",
         "turns",
         "wire",
@@ -183,6 +182,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "child",
         "early",
         "making",
+        "orphans",
         "payload",
         "plan",
         "process",
@@ -190,7 +190,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "thread",
         "tray",
     },
-    "making": {"channel", "early", "forkguard", "payload", "process", "recorder", "tray"},
+    "making": {
+        "channel",
+        "early",
+        "forkguard",
+        "orphans",
+        "payload",
+        "process",
+        "recorder",
+        "tray",
+    },
     "plan": {"errors", "parts", "payload", "servers", "wire"},
     "start": {"child", "forkservers", "plan", "spawning", "template", "zygote"},
     "template": {
@@ -212,6 +221,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "channel",
         "errors",
         "failures",
+        "orphans",
         "payload",
         "process",
         "servers",
@@ -229,7 +239,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forked": {"child", "early"},
     "servers": {"forkguard"},
     "tie": {"early", "forkguard"},
-    "process": {"laststatus", "recorder", "tray"},
+    "process": {"laststatus", "orphans", "recorder", "tray"},
+    "orphans": {"forkguard"},
     "laststatus": set(),
     "tray": {"channel", "wire"},
     "channel": {"wire"},
@@ -407,7 +418,16 @@ def test_the_supervisors_thread_has_no_pickle(module):
     assert not imports(module) & {"pickle", "warmpool.payload"}
 
 
-TOUCH_PROCESSES = {"start", "process", "launcher", "servers", "forker", "zygote", "template"}
+TOUCH_PROCESSES = {
+    "start",
+    "process",
+    "orphans",
+    "launcher",
+    "servers",
+    "forker",
+    "zygote",
+    "template",
+}
 
 
 def test_only_few_touch_processes():

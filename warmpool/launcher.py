@@ -20,6 +20,7 @@ from warmpool import payload
 from warmpool.child import Endpoints, Terms
 from warmpool.early import Early
 from warmpool.making import make_process
+from warmpool.orphans import Orphans
 from warmpool.plan import News, Plan
 from warmpool.process import WorkerProcess
 from warmpool.start import StartMethod
@@ -44,6 +45,13 @@ class _Order:
 
 class _Renew:
     """To see to what the start method keeps between starts."""
+
+
+class _Look:
+    """To look after orphans."""
+
+
+_Request = _Order | WorkerProcess | _Renew | _Look
 
 
 class Launcher:
@@ -74,13 +82,14 @@ class Launcher:
         self._pool = plan.pool
         self._report = report
         self._news = news
-        self._requests: queue.SimpleQueue[_Order | WorkerProcess | _Renew | None]
+        self._requests: queue.SimpleQueue[_Request | None]
         self._requests = queue.SimpleQueue()
         self._abandoned: set[int] = set()
         self._current: int | None = None
         self._heir: Launcher | None = None
         self._broken_off: set[int] = set()
         self._is_over = False
+        self._orphans = Orphans(self._look_soon)
         self._thread = DaemonThread(self._run, f"{plan.pool}-launcher")
 
     def open(self) -> None:
@@ -126,6 +135,7 @@ class Launcher:
             # First this, then the queue: the thread may go on at any moment, and what it takes from
             # there belongs to the heir from here on.
             self._heir = heir
+            self._orphans.wake = heir._look_soon
             with contextlib.suppress(queue.Empty):
                 while True:
                     heir._requests.put(self._requests.get_nowait())
@@ -143,6 +153,7 @@ class Launcher:
             self._news,
         )
         heir._abandoned = self._abandoned
+        heir._orphans = self._orphans
         try:
             heir._thread.start()
         except RuntimeError:
@@ -175,7 +186,7 @@ class Launcher:
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
-        while (request := self._requests.get()) is not None:
+        while (request := self._next()) is not None:
             if self._heir is not None:
                 # Taken as this was broken off.
                 self._heir._requests.put(request)
@@ -183,16 +194,27 @@ class Launcher:
                 _end(request)
             elif isinstance(request, _Order):
                 self._carry_out(request)
-            else:
+            elif isinstance(request, _Renew):
                 self._method.renew()
+            self._orphans.look()
         if self._heir is None:
             self._method.close()
+            self._orphans.close()
             if self._pickled is not None:
                 self._pickled.close()
             self._first_frame = b""
         # First this: a worker that was started as the pool collapsed may come at any moment.
         self._is_over = True
         self._end_what_is_left()
+
+    def _look_soon(self) -> None:
+        self._requests.put(_Look())
+
+    def _next(self) -> _Request | None:
+        try:
+            return self._requests.get(timeout=self._orphans.look_again_in)
+        except queue.Empty:
+            return _Look()
 
     def _carry_out(self, order: _Order) -> None:
         worker = self._current = order.worker
@@ -239,9 +261,9 @@ class Launcher:
             )
             return self._method.start(endpoints, endpoints.name, order.at)
 
-        via_server = self._method.via_server
+        orphans = self._orphans if self._method.via_server else None
         return make_process(
-            worker, start, self._first_frame, via_server=via_server, has_tray=self._terms.has_tray
+            worker, start, self._first_frame, orphans=orphans, has_tray=self._terms.has_tray
         )
 
 

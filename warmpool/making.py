@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 
 from warmpool import channel, forkguard, payload, recorder
 from warmpool.early import Early
+from warmpool.orphans import Orphans
 from warmpool.process import WorkerProcess, open_death_watch
 from warmpool.tray import Tray
 
@@ -25,7 +26,7 @@ def make_process(
     start: Callable[[Early, Connection, Tray | None], BaseProcess],
     first: bytes = b"",
     *,
-    via_server: bool,
+    orphans: Orphans | None = None,
     has_tray: bool = False,
 ) -> WorkerProcess:
     """Make a process with a data channel, a lifeline and a flight recorder.
@@ -35,7 +36,7 @@ def make_process(
         start: Starts it, given its ends of these, and its tray.
         first: Waits for it in its channel, so that it need not wait for the supervisor's thread: a
             frame that any empty socket takes at once.
-        via_server: Whether another process than the host becomes its parent.
+        orphans: Looks after the dead, if another process than the host becomes its parent.
         has_tray: Whether it is to have one.
 
     Raises:
@@ -65,13 +66,13 @@ def make_process(
                 tray = Tray()
                 ours.add(tray.close)
         process = start(Early(childs_lifeline, payload.Descriptor(descriptor)), childs_data, tray)
-        undo.callback(_end_bare, process, via_server)
+        undo.callback(_end_bare, process, orphans is not None)
         with forkguard.making():
             watch = open_death_watch(process)
             undo.pop_all()
             ours.disown()
             made = WorkerProcess(
-                number, process, watch, data, lifeline, record, tray, via_server=via_server
+                number, process, watch, data, lifeline, record, tray, orphans=orphans
             )
             forkguard.enroll(made)
         return made

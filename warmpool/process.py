@@ -22,22 +22,18 @@ import contextlib
 import errno
 import multiprocessing.process
 import os
-import select
 import signal
 import socket
 import struct
-import time
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from warmpool import laststatus
+from warmpool.orphans import Orphans
 from warmpool.recorder import INTERRUPT_SIGNAL, STACK_SIGNAL, Recorder
 from warmpool.tray import Tray
 
 _children: set[BaseProcess] = getattr(multiprocessing.process, "_children", set())
-
-ORPHAN_PATIENCE = 0.25
-"""Seconds that who was killed with the leader of its group has to be dead."""
 
 _STATUS = struct.Struct("=q")  # What the parent of the process writes into the sentinel.
 
@@ -59,31 +55,6 @@ def open_death_watch(process: BaseProcess) -> int:
     return os.dup(process.sentinel)
 
 
-def _collect_orphan(watch: int) -> None:
-    # The orphans of a server that was killed are the host's if that is the first process of a
-    # container, or a subreaper. By pidfd: the pid may be another's.
-    if hasattr(os, "P_PIDFD"):
-        with contextlib.suppress(OSError):
-            os.waitid(os.P_PIDFD, watch, os.WEXITED | os.WNOHANG)
-
-
-def collect_orphans(group: int) -> None:
-    """Collect what the dead leader of a process group, and a child of this process, has left.
-
-    *Threads:* those that may block: where this process inherits orphans, for
-    :data:`ORPHAN_PATIENCE` at most.
-    """
-    give_up_at = time.monotonic() + ORPHAN_PATIENCE
-    # ECHILD: there are none, or they are the init process's.
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            collected = os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG)
-            if collected is None and time.monotonic() >= give_up_at:
-                break
-            if collected is None:
-                select.select((), (), (), 0.001)
-
-
 class WorkerProcess:
     """A started worker and the host's ends of its channels.
 
@@ -95,7 +66,7 @@ class WorkerProcess:
         lifeline: The host's end of the lifeline.
         recorder: The host's view of the flight recorder.
         tray: Both ends of its tray, if it has one.
-        via_server: Whether a fork server is the parent of the process.
+        orphans: Looks after the dead, if another process than the host is its parent.
     """
 
     def __init__(
@@ -108,7 +79,7 @@ class WorkerProcess:
         recorder: Recorder,
         tray: Tray | None = None,
         *,
-        via_server: bool,
+        orphans: Orphans | None = None,
     ) -> None:
         assert process.pid is not None
         self.worker = worker
@@ -119,7 +90,7 @@ class WorkerProcess:
         self._tray = tray
         self._process = process
         self._lifeline = lifeline
-        self._via_server = via_server
+        self._orphans = orphans
         # Should the application close the process object, on any thread, the number stays its own.
         self._status = getattr(getattr(process, "_popen", None), "_status", None)
         self._exitcode: int | None = None
@@ -221,12 +192,12 @@ class WorkerProcess:
         """After its death: try to collect the exit status; False if it may yet come (I5)."""
         # Grandchildren go with it, while the group is known to be the worker's.
         self._kill_group()
-        if self._via_server:
+        if self._orphans is not None:
             return self._collect_from_server()
         self._exitcode = self._poll()
         if self._exitcode is None:
-            # Somebody else has collected it.
-            self._exitcode = laststatus.exitcode(self.pid, self.watch)
+            # Somebody else has collected it, unless a debugger has it: then it is to be reaped yet.
+            self._exitcode = laststatus.of_the_reaped(self.watch)
         return self._exitcode is not None or self._is_closed()
 
     def _poll(self) -> int | None:
@@ -271,7 +242,8 @@ class WorkerProcess:
         """What gets readable when a late exit status has come, None if nothing does."""
         if self._status is not None:
             return int(self._status.descriptor)
-        return self._process.sentinel if self._via_server and not self._is_closed() else None
+        is_server_s = self._orphans is not None and not self._is_closed()
+        return self._process.sentinel if is_server_s else None
 
     # ------------------------------------------------------------------ the end
 
@@ -284,9 +256,10 @@ class WorkerProcess:
             self._tray.close()
         self._status = None
         watch, self.watch = self.watch, -1  # Noted first: a fork may come in between.
-        if self._via_server:
-            _collect_orphan(watch)
-        os.close(watch)
+        if self._orphans is not None:
+            self._orphans.take(watch)
+        else:
+            os.close(watch)
         if self._is_closed():
             return
         popen = getattr(self._process, "_popen", None)

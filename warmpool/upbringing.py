@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from multiprocessing.connection import wait
@@ -13,7 +12,8 @@ from multiprocessing.connection import wait
 from warmpool import errors, payload, stacks, wire
 from warmpool.channel import AT_ONCE
 from warmpool.failures import MAIN_HINT, exit_text
-from warmpool.process import WorkerProcess, collect_orphans
+from warmpool.orphans import collect_group
+from warmpool.process import WorkerProcess
 from warmpool.servers import END_PATIENCE
 
 STACK_POLL, STACK_PATIENCE = 0.001, 0.2
@@ -135,9 +135,12 @@ class Upbringing:
     def _names(self, body: bytes | bytearray) -> str:
         # It is data (I13).
         try:
-            return ", ".join(map(repr, json.loads(bytes(body))))
-        except (ValueError, TypeError, RecursionError):
-            raise self._failure(f"wrote what is no message ({bytes(body[:80])!r})") from None
+            names = body.decode().split("\0")
+        except UnicodeDecodeError:
+            names = []
+        if not names or not all(names):
+            raise self._failure(f"wrote what is no message ({bytes(body[:80])!r})")
+        return ", ".join(map(repr, names))
 
     # ------------------------------------------------------------------ its end
 
@@ -207,7 +210,7 @@ class Upbringing:
         wait([self.process.watch], END_PATIENCE)
         if self._release():
             # Its spare, above all, which was killed with it, and which nobody else knows of.
-            collect_orphans(self._pid)
+            collect_group(self._pid)
 
     def _is_released(self) -> bool:
         with self._lock:

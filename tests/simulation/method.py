@@ -14,6 +14,7 @@ from tests.simulation.streams import Socket, Stream, Tray
 from tests.simulation.weather import START_FATES
 from tests.simulation.worker import Worker
 from warmpool import process, servers
+from warmpool.orphans import Orphans
 from warmpool.plan import News, Plan
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def make_process(
     start: Callable[[Any, Any, Any], Child],
     first: bytes = b"",
     *,
-    via_server: bool,
+    orphans: Orphans | None = None,
     has_tray: bool = False,
 ) -> process.WorkerProcess:
     """In place of ``making.make_process``."""
@@ -274,7 +275,7 @@ def make_process(
         ends.lifeline,  # type: ignore[arg-type]
         ends.recorder,  # type: ignore[arg-type]
         ends.tray,  # type: ignore[arg-type]
-        via_server=via_server,
+        orphans=orphans,
     )
 
 

@@ -205,6 +205,9 @@ class Os:
     def getpid(self) -> int:
         return os.getpid()
 
+    def readlink(self, path: str) -> str:
+        raise FileNotFoundError(errno.ENOENT, "a dead process has no program", path)
+
 
 def modules_of(kernel: Kernel) -> dict[str, Any]:
     """What modules see as ``os``, ``select``, ``selectors``, ``signal`` and ``fcntl``."""
