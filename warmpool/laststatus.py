@@ -32,7 +32,9 @@ def exitcode(pid: int, pidfd: int) -> int | None:
         pidfd: The process's, dead.
     """
     status = _of_the_unreaped(pid, pidfd)
-    return of_the_reaped(pidfd) if status is None else os.waitstatus_to_exitcode(status)
+    if status is None:
+        status = _of_the_reaped(pidfd)
+    return None if status is None else os.waitstatus_to_exitcode(status)
 
 
 def _of_the_unreaped(pid: int, pidfd: int) -> int | None:
@@ -63,12 +65,11 @@ def _may_know(pid: int) -> bool:
     return False
 
 
-def of_the_reaped(pidfd: int) -> int | None:
-    """As :func:`exitcode`, of one that is known to be reaped, if it is dead."""
+def _of_the_reaped(pidfd: int) -> int | None:
     info = bytearray(_INFO.pack(_INFO_EXIT, 0))
     try:
         fcntl.ioctl(pidfd, _GET_INFO, info)
     except OSError:
         return None  # An older kernel; or this is no pidfd.
     given, status = _INFO.unpack(info)
-    return os.waitstatus_to_exitcode(status) if given & _INFO_EXIT else None
+    return status if given & _INFO_EXIT else None

@@ -261,9 +261,13 @@ class Launcher:
             )
             return self._method.start(endpoints, endpoints.name, order.at)
 
-        orphans = self._orphans if self._method.via_server else None
         return make_process(
-            worker, start, self._first_frame, orphans=orphans, has_tray=self._terms.has_tray
+            worker,
+            start,
+            self._first_frame,
+            via_server=self._method.via_server,
+            orphans=self._orphans,
+            has_tray=self._terms.has_tray,
         )
 
 

@@ -26,6 +26,7 @@ def make_process(
     start: Callable[[Early, Connection, Tray | None], BaseProcess],
     first: bytes = b"",
     *,
+    via_server: bool,
     orphans: Orphans | None = None,
     has_tray: bool = False,
 ) -> WorkerProcess:
@@ -36,7 +37,8 @@ def make_process(
         start: Starts it, given its ends of these, and its tray.
         first: Waits for it in its channel, so that it need not wait for the supervisor's thread: a
             frame that any empty socket takes at once.
-        orphans: Looks after the dead, if another process than the host becomes its parent.
+        via_server: Whether another process than the host becomes its parent.
+        orphans: Looks after it when it is dead and not collected yet.
         has_tray: Whether it is to have one.
 
     Raises:
@@ -66,13 +68,21 @@ def make_process(
                 tray = Tray()
                 ours.add(tray.close)
         process = start(Early(childs_lifeline, payload.Descriptor(descriptor)), childs_data, tray)
-        undo.callback(_end_bare, process, orphans is not None)
+        undo.callback(_end_bare, process, via_server)
         with forkguard.making():
             watch = open_death_watch(process)
             undo.pop_all()
             ours.disown()
             made = WorkerProcess(
-                number, process, watch, data, lifeline, record, tray, orphans=orphans
+                number,
+                process,
+                watch,
+                data,
+                lifeline,
+                record,
+                tray,
+                via_server=via_server,
+                orphans=orphans,
             )
             forkguard.enroll(made)
         return made

@@ -2,7 +2,8 @@
 
 A host that is the first process of a container, or a subreaper, inherits the children of a server
 that has ended. One that had died before, and was not collected, is a zombie of the host's from then
-on, of which the standard library knows nothing.
+on, of which the standard library knows nothing. And a debugger that has one of the host's own
+children may keep it from being collected for longer than its exit status is waited for.
 """
 
 from __future__ import annotations

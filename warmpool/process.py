@@ -66,7 +66,8 @@ class WorkerProcess:
         lifeline: The host's end of the lifeline.
         recorder: The host's view of the flight recorder.
         tray: Both ends of its tray, if it has one.
-        orphans: Looks after the dead, if another process than the host is its parent.
+        via_server: Whether another process than the host is its parent.
+        orphans: Looks after it if it is dead and not collected yet.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class WorkerProcess:
         recorder: Recorder,
         tray: Tray | None = None,
         *,
+        via_server: bool,
         orphans: Orphans | None = None,
     ) -> None:
         assert process.pid is not None
@@ -90,6 +92,7 @@ class WorkerProcess:
         self._tray = tray
         self._process = process
         self._lifeline = lifeline
+        self._via_server = via_server
         self._orphans = orphans
         # Should the application close the process object, on any thread, the number stays its own.
         self._status = getattr(getattr(process, "_popen", None), "_status", None)
@@ -192,12 +195,12 @@ class WorkerProcess:
         """After its death: try to collect the exit status; False if it may yet come (I5)."""
         # Grandchildren go with it, while the group is known to be the worker's.
         self._kill_group()
-        if self._orphans is not None:
+        if self._via_server:
             return self._collect_from_server()
         self._exitcode = self._poll()
         if self._exitcode is None:
-            # Somebody else has collected it, unless a debugger has it: then it is to be reaped yet.
-            self._exitcode = laststatus.of_the_reaped(self.watch)
+            # Somebody else has collected it; or a debugger has it, and it will be: see orphans.
+            self._exitcode = laststatus.exitcode(self.pid, self.watch)
         return self._exitcode is not None or self._is_closed()
 
     def _poll(self) -> int | None:
@@ -242,8 +245,7 @@ class WorkerProcess:
         """What gets readable when a late exit status has come, None if nothing does."""
         if self._status is not None:
             return int(self._status.descriptor)
-        is_server_s = self._orphans is not None and not self._is_closed()
-        return self._process.sentinel if is_server_s else None
+        return self._process.sentinel if self._via_server and not self._is_closed() else None
 
     # ------------------------------------------------------------------ the end
 

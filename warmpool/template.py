@@ -226,7 +226,7 @@ class TemplateMethod:
             boot = preloading.Boot(early, data, title)
             return spawn.start_at(preloading.main, boot, f"{plan.pool}-template")
 
-        process = make_process(0, start)
+        process = make_process(0, start, via_server=False)
         upbringing = Upbringing(plan.pool, process, plan.pickled_preload or b"")
         self._under_way.add(upbringing)
         limit = SHARE_OF_INIT_TIMEOUT * plan.init_timeout

@@ -6,13 +6,17 @@ import os
 import platform
 import re
 import select
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 
+import psutil
 import pytest
 
-from tests.helpers.waiting import BOUND
-from warmpool import laststatus
+from tests.helpers import faults, processes, tasks
+from tests.helpers.waiting import BOUND, outcome, until
+from warmpool import WarmPool, WorkerDied, laststatus
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfds here")
 
@@ -77,3 +81,39 @@ def test_not_by_what_is_no_pidfd(dead):
         os.waitpid(pid, 0)
         os.close(reading)
         os.close(writing)
+
+
+TRACER = """
+    import ctypes, os, sys
+
+    PTRACE_SEIZE, WALL = 0x4206, 0x40000000
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long] * 4
+    pid = int(sys.argv[1])
+    refused = ptrace(PTRACE_SEIZE, pid, 0, 0) and ctypes.get_errno()
+    print(refused, flush=True)
+    sys.stdin.read()
+    if not refused:
+        os.waitpid(pid, WALL)
+"""
+
+
+def test_a_worker_that_dies_in_a_debugger_is_reaped_once_that_has_looked(
+    make_pool: Callable[..., WarmPool],
+) -> None:
+    """Until then, waitpid() says of the host's own child what it says of one that is not dead."""
+    pool = make_pool(1, start_method="spawn")
+    pid = pool.submit(tasks.own_pid).result(BOUND)
+    command = [sys.executable, "-c", textwrap.dedent(TRACER), str(pid)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as tracer:
+        assert tracer.stdout is not None
+        if refused := int(tracer.stdout.readline()):
+            pytest.skip(f"no debuggers here: {os.strerror(refused)}")
+        future = pool.submit(faults.exits_with_3)
+        until(lambda: processes.state(pid) == "Z", "it is dead, and its debugger has yet to look")
+        error = outcome(future)
+    assert isinstance(error, WorkerDied)
+    pool.close(BOUND)
+    until(lambda: not psutil.pid_exists(pid), "it is reaped")
+    assert error.exitcode == 3

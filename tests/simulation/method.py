@@ -255,6 +255,7 @@ def make_process(
     start: Callable[[Any, Any, Any], Child],
     first: bytes = b"",
     *,
+    via_server: bool,
     orphans: Orphans | None = None,
     has_tray: bool = False,
 ) -> process.WorkerProcess:
@@ -275,6 +276,7 @@ def make_process(
         ends.lifeline,  # type: ignore[arg-type]
         ends.recorder,  # type: ignore[arg-type]
         ends.tray,  # type: ignore[arg-type]
+        via_server=via_server,
         orphans=orphans,
     )
 
