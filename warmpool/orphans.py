@@ -110,6 +110,8 @@ def collect_group(leader: int) -> None:
     *Threads:* those that may block: where this process inherits orphans, for :data:`PATIENCE` at
     most.
     """
+    if not hasattr(os, "waitid"):  # Not everywhere on macOS, nor are there heirs but the first.
+        return
     give_up_at = time.monotonic() + PATIENCE
     # ECHILD: there are none, or they are the init process's.
     with contextlib.suppress(ChildProcessError):
