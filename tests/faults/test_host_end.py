@@ -313,7 +313,10 @@ WORKER_STOPPED_AT_BIRTH = """
             own = processes.session_members(os.getsid(0))
             return [pid for pid in own if processes.state(pid) == "T"]
 
-        print(os.getpid(), until(stopped, "it is stopped")[0], flush=True)
+        worker = until(stopped, "it is stopped")[0]
+        # A moment after its birth: it is tied once its host has heard of its pid.
+        until(lambda: [one.pid for one in pool.stats().details if one.pid], "it is heard of")
+        print(os.getpid(), worker, flush=True)
         sys.stdin.read()
 
     if __name__ == "__main__":
