@@ -280,7 +280,8 @@ def _end_if_forked(error: BaseException) -> None:
 def _is_for_want_of_main(error: BaseException) -> bool:
     # By pickle's own words: somebody's __str__ is not to run here.
     said = error.args[0] if type(error) is AttributeError and error.args else None
-    main = ("on <module '__main__'", "on <module '__mp_main__'")
+    # "Can't get attribute 'f' on <module '__main__' ...>", or "module '__main__' has ..." (3.14).
+    main = ("module '__main__'", "module '__mp_main__'")
     return type(said) is str and any(name in said for name in main)
 
 
