@@ -462,6 +462,19 @@ IN_EVERY_WORKER = {
 FORKED_BY_A_TEMPLATE = {"forked", "forker", "preloading"}
 
 
+def test_what_a_worker_is_made_of_imports_nothing_heavy():
+    script = (
+        "import sys, warmpool.child\n"
+        "heavy = {'dataclasses', 'inspect', 'concurrent.futures', 'logging'}\n"
+        "print(*[n for n in sys.modules if n.split('.')[0] == 'warmpool' or n in heavy])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+    )
+    expected = {"warmpool", *(f"warmpool.{name}" for name in IN_EVERY_WORKER)}
+    assert set(done.stdout.split()) == expected
+
+
 @pytest.mark.parametrize("start_method", ["template", "forkserver", "spawn"])
 def test_a_worker_does_not_import_the_hosts_side(start_method):
     # Each module costs every start, and memory in every worker.

@@ -295,8 +295,9 @@ def run_task(
         note = "the task's function or arguments could not be unpickled in the worker"
         if _is_for_want_of_main(error):
             note += (
-                " (its __main__ has nothing that was typed in, or came by -c or standard input: "
-                "put it into a module, or use pickler='cloudpickle')"
+                " (its __main__ has nothing that was typed in, came by -c or standard input, or "
+                "stands under if __name__ == '__main__': put it into a module, or use "
+                "pickler='cloudpickle')"
             )
         return wire.RAISED, payload.dump_error(error, dumps, note)
     try:

@@ -19,8 +19,6 @@ from warmpool import forkguard
 
 PATIENCE = 0.25
 """Seconds that who was killed with the leader of its group has to be dead."""
-
-
 LOOK_AGAIN = 0.1
 """Seconds between two looks, as long as there are any."""
 
@@ -47,10 +45,10 @@ class Orphans:
         Args:
             watch: Its pidfd, or whatever tells of its death where there are none; closed here.
         """
-        is_first = not self._watches
         self._watches.append(watch)
         self.look()
-        if is_first and self._watches:
+        if len(self._watches) == 1:
+            # Whoever looks may have seen none, and wait for nothing. Beside others, he was woken.
             self.wake()
 
     @property
@@ -110,8 +108,8 @@ def collect_group(leader: int) -> None:
     *Threads:* those that may block: where this process inherits orphans, for :data:`PATIENCE` at
     most.
     """
-    if not hasattr(os, "waitid"):  # Not everywhere on macOS, nor are there heirs but the first.
-        return
+    if not hasattr(os, "waitid"):
+        return  # macOS, before Python 3.13.
     give_up_at = time.monotonic() + PATIENCE
     # ECHILD: there are none, or they are the init process's.
     with contextlib.suppress(ChildProcessError):

@@ -50,6 +50,7 @@ def dump(popen: Any, process: Any, endpoints: Prepared) -> bytes:
     first: dict[str, Any] = {"warmpool": (_Path(), early)}
     preparation = spawn.get_preparation_data(process.name)
     # Of a program that came by standard input, multiprocessing makes a file's name of "<stdin>".
-    if not os.path.exists(preparation.get("init_main_from_path", os.curdir)):
+    path = preparation.get("init_main_from_path")
+    if path is not None and not os.path.exists(path):
         del preparation["init_main_from_path"]
     return servers.dump(popen, {**first, **preparation}, process)

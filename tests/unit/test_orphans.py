@@ -74,6 +74,16 @@ def test_another_s_child_is_kept_until_its_parent_has_collected_it(system, looke
     assert looked_after.look_again_in is not None
 
 
+def test_one_that_is_left_alone_is_not_left_to_nobody(system, looked_after, wakes):
+    system.strangers |= {5, 6}
+    looked_after.take(5)
+    # Whoever looked for the first has seen, maybe, that there is none any more.
+    system.own.add(5)
+    looked_after.take(6)
+    assert system.closed == [5]
+    assert wakes == ["up", "up"]
+
+
 def test_an_inherited_child_is_collected(system, looked_after):
     system.strangers.add(5)
     looked_after.take(5)
