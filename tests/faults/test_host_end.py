@@ -280,7 +280,7 @@ def test_an_interpreter_that_was_stopped_at_its_start_does_not_outlive_a_killed_
 
 
 WORKER_STOPPED_AT_BIRTH = """
-    import ctypes, multiprocessing, os, signal, sys
+    import multiprocessing, os, signal, sys
     from pathlib import Path
 
     def stop():
@@ -320,8 +320,9 @@ WORKER_STOPPED_AT_BIRTH = """
         sys.stdin.read()
 
     if __name__ == "__main__":
-        PR_SET_CHILD_SUBREAPER = 36
-        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        from tests.helpers import processes
+
+        processes.inherit_orphans()
         if os.fork() == 0:
             be_a_host(sys.argv[1])
         os.wait()

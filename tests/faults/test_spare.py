@@ -225,7 +225,7 @@ def test_a_hook_that_closes_a_number_of_ours_costs_the_fork_only(
 
 
 HEIR = """
-    import ctypes, os, signal, sys
+    import os, signal, sys
     import psutil
     from tests.helpers import processes, tasks
     from tests.helpers.waiting import until
@@ -252,8 +252,7 @@ HEIR = """
         pool.wait_warm(20)
 
     if __name__ == "__main__":
-        PR_SET_CHILD_SUBREAPER = 36
-        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        processes.inherit_orphans()
         main(*sys.argv[1:])
         until(lambda: not zombies(), "there are no zombies")
         print("none", flush=True)

@@ -558,7 +558,7 @@ def test_zygotes_and_workers_end_with_a_killed_host_that_leaves_a_fork(run_host:
 
 
 STOPPED = """
-    import ctypes, os, signal, sys, time
+    import os, signal, sys, time
 
     where = sys.argv[1]
 
@@ -591,8 +591,9 @@ STOPPED = """
         print(os.getpid(), stopped_child(), flush=True)
         time.sleep(600)
 
-    PR_SET_CHILD_SUBREAPER = 36
-    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    from tests.helpers import processes
+
+    processes.inherit_orphans()
     if os.fork() == 0:
         be_a_host()
     os.wait()
